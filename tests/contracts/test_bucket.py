@@ -1,4 +1,4 @@
-"""What an object store promises less than a disk: no renaming, late listings, two at one time."""
+"""Where an object store promises less than a disk: no renaming, late listings, races."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.contracts.conftest import FILES, Results
 from tests.contracts.test_store_contract import (
-    FILES,
     OTHER,
     RUNTIME,
     STAGE,
     contents,
     leased,
     record_of,
-    write_result,
 )
 from tests.threads import at_once
 from xlt_ray.errors import DamagedStage, LeaseLost, SpecError, StoreError
@@ -55,15 +54,7 @@ def store(place: str, tmp_path: Path) -> StageStore:
     return StageStore(place, scratch=tmp_path / "scratch")
 
 
-@pytest.fixture
-def result(tmp_path: Path) -> Callable[..., Path]:
-    def write(name: str, **changes: bytes) -> Path:
-        return write_result(tmp_path / name, **changes)
-
-    return write
-
-
-def test_a_name_is_given_to_one_of_several_writers(storage: Storage) -> None:
+def test_only_one_of_several_writers_creates_a_file(storage: Storage) -> None:
     for attempt in range(3):
         writers = [
             lambda content=content, attempt=attempt: storage.create(f"a/{attempt}", content)
@@ -74,7 +65,7 @@ def test_a_name_is_given_to_one_of_several_writers(storage: Storage) -> None:
         assert storage.read(f"a/{attempt}") == str(wins.index(True)).encode()
 
 
-def test_a_bucket_that_is_used_well_is_found_to_be_exclusive(storage: Storage) -> None:
+def test_a_bucket_with_conditional_writes_is_exclusive(storage: Storage) -> None:
     assert storage.is_exclusive()
     assert storage.names("leases") == []
 
@@ -95,7 +86,7 @@ def register_careless() -> None:
     fsspec.register_implementation("careless", CarelessFileSystem, clobber=True)
 
 
-def test_a_store_that_ignores_conditions_is_found_out() -> None:
+def test_a_store_that_ignores_conditions_is_detected() -> None:
     register_careless()
     assert not Storage("careless://x").is_exclusive()
     assert Storage("memory://x").is_exclusive()
@@ -113,7 +104,7 @@ def test_a_version_is_replaced_once(storage: Storage) -> None:
     assert storage.read(PATH) == str(wins.index(True)).encode()
 
 
-def test_what_is_gone_is_not_replaced(storage: Storage) -> None:
+def test_a_deleted_file_is_not_replaced(storage: Storage) -> None:
     storage.write(PATH, b"old")
     version = storage.version(PATH)
     storage.remove(PATH)
@@ -128,7 +119,7 @@ def put(storage: Storage, expires: float, token: str = "foreign") -> None:
     storage.write(PATH, json.dumps(asdict(holder)).encode())
 
 
-def test_a_beat_that_comes_too_late_leaves_the_new_holder_alone(
+def test_a_late_renewal_leaves_the_new_holders_lease(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = try_acquire(storage, PATH, ttl=0.8)
@@ -153,12 +144,12 @@ def test_a_beat_that_comes_too_late_leaves_the_new_holder_alone(
     lease.release()
 
 
-def test_two_that_commit_one_key_make_one_sound_result(
-    place: str, tmp_path: Path, result: Callable[..., Path]
+def test_two_commits_of_a_key_make_one_valid_result(
+    place: str, tmp_path: Path, results: Results
 ) -> None:
     """Both hold a lease of their own mind: the first one's was taken over behind its back."""
     stores = [StageStore(place, scratch=tmp_path / name) for name in "ab"]
-    folders = [result(name) for name in "ab"]
+    folders = [results() for _ in "ab"]
     first = leased(stores[0])
     stores[0].storage.remove(f"leases/{STAGE.key}.json")
     second = leased(stores[1])
@@ -173,8 +164,8 @@ def test_two_that_commit_one_key_make_one_sound_result(
     second.release()
 
 
-def test_whoever_is_late_by_one_request_does_not_overwrite_the_record(
-    store: StageStore, result: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+def test_a_process_late_by_one_request_does_not_overwrite_the_record(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = leased(store)
     store.storage.remove(f"leases/{STAGE.key}.json")
@@ -185,19 +176,19 @@ def test_whoever_is_late_by_one_request_does_not_overwrite_the_record(
             monkeypatch.setattr(store.storage, "create", real)
             with leased(store) as lease:
                 made = record_of(STAGE, runtime={**RUNTIME, "workers": 2})
-                store.commit(STAGE, result("faster"), made, lease)
+                store.commit(STAGE, results(), made, lease)
         return real(path, content)
 
     monkeypatch.setattr(store.storage, "create", overtaken)
     monkeypatch.setattr(late, "check", lambda: None)
     with pytest.raises(LeaseLost, match="another process committed it"):
-        store.commit(STAGE, result("late"), record_of(STAGE), late)
+        store.commit(STAGE, results(), record_of(STAGE), late)
     assert store[STAGE].runtime == {**RUNTIME, "workers": 2}
     assert store.verify(STAGE.key) is not None
     late.release()
 
 
-def test_what_other_machines_write_is_seen_at_once(storage: Storage) -> None:
+def test_writes_of_other_machines_are_seen_at_once(storage: Storage) -> None:
     storage.write("a/1", b"1")
     assert storage.names("a") == ["1"]
     bucket, _, root = str(storage.root).partition("/")
@@ -210,37 +201,37 @@ def test_what_other_machines_write_is_seen_at_once(storage: Storage) -> None:
 
 
 def test_only_files_of_the_record_are_fetched(
-    store: StageStore, result: Callable[..., Path], tmp_path: Path
+    store: StageStore, results: Results, tmp_path: Path
 ) -> None:
     with leased(store) as lease:
-        store.commit(STAGE, result("r"), record_of(STAGE), lease)
+        store.commit(STAGE, results(), record_of(STAGE), lease)
     bucket, _, root = str(store.storage.root).partition("/")
     for name in ("../../../../escaped", "pytorch_model.bin", "modeling_evil.py"):
         s3().put_object(Bucket=bucket, Key=f"{root}/stages/{STAGE.key}/{name}", Body=b"evil")
     folder = store.folder(STAGE.key)
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found == set(FILES)
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == set(FILES)
     assert not list(tmp_path.rglob("*escaped*"))
 
 
 def test_a_copy_of_an_earlier_result_is_not_taken_for_the_present_one(
-    store: StageStore, result: Callable[..., Path]
+    store: StageStore, results: Results
 ) -> None:
     with leased(store) as lease:
-        store.commit(STAGE, result("r"), record_of(STAGE), lease)
+        store.commit(STAGE, results(), record_of(STAGE), lease)
     assert contents(store) == FILES
     store.set_aside(STAGE.key)
     other = {"head.safetensors": b"made under another runtime"}
     with leased(store) as lease:
-        store.commit(STAGE, result("s", **other), record_of(STAGE, runtime={"workers": 2}), lease)
+        store.commit(STAGE, results(**other), record_of(STAGE, runtime={"workers": 2}), lease)
     assert contents(store) == {**FILES, **other}
 
 
 def test_a_file_that_changes_while_it_is_fetched_is_damage(
-    store: StageStore, result: Callable[..., Path]
+    store: StageStore, results: Results
 ) -> None:
     with leased(store) as lease:
-        store.commit(STAGE, result("r"), record_of(STAGE), lease)
+        store.commit(STAGE, results(), record_of(STAGE), lease)
     store.storage.write(f"stages/{STAGE.key}/head.safetensors", b"something else")
     with pytest.raises(DamagedStage, match="altered or cut short"):
         store.folder(STAGE.key)
@@ -248,11 +239,11 @@ def test_a_file_that_changes_while_it_is_fetched_is_damage(
 
 
 def test_a_parent_is_read_once_for_all_trials_of_a_node(
-    place: str, tmp_path: Path, result: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = [StageStore(place, scratch=tmp_path / "node") for _ in range(3)]
     with leased(trials[0]) as lease:
-        made = trials[0].commit(STAGE, result("r"), record_of(STAGE), lease)
+        made = trials[0].commit(STAGE, results(), record_of(STAGE), lease)
     read: list[str] = []
     for store in trials:
         storage = store.storage
@@ -269,13 +260,13 @@ def test_a_parent_is_read_once_for_all_trials_of_a_node(
     assert read == [f"stages/{STAGE.key}"]
 
 
-def test_a_stage_that_is_not_there_has_no_folder(store: StageStore) -> None:
+def test_an_absent_stage_has_no_folder(store: StageStore) -> None:
     with pytest.raises(StoreError, match="is not in the store"):
         store.folder(OTHER.key)
 
 
 @pytest.mark.parametrize("root", ["nosuch://bucket/x", "gs://bucket/x"])
-def test_a_kind_of_place_that_cannot_be_used_is_told(root: str) -> None:
+def test_an_unusable_kind_of_storage_is_refused(root: str) -> None:
     with pytest.raises(SpecError, match="cannot be used as file storage") as caught:
         Storage(root)
     assert caught.value.exit_code == 2

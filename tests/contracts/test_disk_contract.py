@@ -1,4 +1,4 @@
-"""What a store holds is listed by size and removed whole, on a folder and an object store."""
+"""Entries of a store are listed by size and removed whole, in a folder and an object store."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def save(store: StageStore, stage: Stage, step: int = 1) -> None:
 
 
 def held(store: StageStore) -> dict[str, StoreEntry]:
-    return {one.place: one for one in Inventory(store).look()}
+    return {entry.place: entry for entry in Inventory(store).look()}
 
 
 def size(store: StageStore, place: str) -> int:
@@ -73,9 +73,10 @@ def test_files_are_listed_with_size_and_time(store: StageStore) -> None:
     before = time.time()
     store.storage.write("a/b/c.txt", b"12")
     store.storage.write("a/d.txt", b"345")
-    found = store.storage.files("a")
-    assert {name: one.num_bytes for name, one in found.items()} == {"b/c.txt": 2, "d.txt": 3}
-    assert all(before - 5 < one.written < time.time() + 5 for one in found.values())
+    extents = store.storage.files("a")
+    sizes = {name: extent.num_bytes for name, extent in extents.items()}
+    assert sizes == {"b/c.txt": 2, "d.txt": 3}
+    assert all(before - 5 < extent.written < time.time() + 5 for extent in extents.values())
 
 
 def test_a_committed_stage_is_listed_with_what_its_record_says(
@@ -100,39 +101,39 @@ def test_progress_is_state_and_belongs_to_its_maker_while_the_lease_is_alive(
 ) -> None:
     save(store, OTHER)
     place = f"progress/{OTHER.key}"
-    found = held(store)[place]
-    assert (found.sort, found.key, found.other_bytes) == ("progress", OTHER.key, 0)
-    assert found.state_bytes == size(store, place) > len(WEIGHTS)
-    assert not found.holder
+    entry = held(store)[place]
+    assert (entry.sort, entry.key, entry.other_bytes) == ("progress", OTHER.key, 0)
+    assert entry.state_bytes == size(store, place) > len(WEIGHTS)
+    assert not entry.holder
     with leased(store, OTHER):
         assert held(store)[place].holder.startswith("process ")
-        assert remove(store, found) == 0
+        assert remove(store, entry) == 0
     assert store.find_progress(OTHER.key) is not None
-    assert remove(store, found) == found.num_bytes
+    assert remove(store, entry) == entry.num_bytes
     assert held(store) == {}
 
 
-def test_what_dead_processes_left_is_listed_as_such(store: StageStore, commit: Commit) -> None:
+def test_leftovers_of_dead_processes_are_listed(store: StageStore, commit: Commit) -> None:
     commit(PARENT)
     store.storage.write(f"stages/{OTHER.key}/config.json", b"{}")
     store.storage.write(f"progress/{PARENT.key}/1/weights.safetensors", WEIGHTS)
     store.storage.write(f"scratch/results/{OTHER.key}-123/a", b"a")
     store.storage.write(f"scratch/progress/{OTHER.key}-1-token/b", b"b")
     store.storage.write("damaged/progress-0123456789-1-1/c", b"c")
-    sorts = {place: one.sort for place, one in held(store).items()}
+    sorts = {place: entry.sort for place, entry in held(store).items()}
     assert sorts.pop(f"stages/{PARENT.key}") == "stage"
     assert sorts.pop("damaged/progress-0123456789-1-1") == "damaged"
     assert set(sorts.values()) == {"leftover"}
     assert len(sorts) == 4
     with leased(store, OTHER):
-        busy = {one.place for one in Inventory(store).look() if one.holder}
-        assert busy == {place for place, one in held(store).items() if one.key == OTHER.key}
-        for one in held(store).values():
-            if one.sort == "leftover" and one.key == OTHER.key:
-                assert remove(store, one) == 0
-    for one in held(store).values():
-        if one.sort != "stage":
-            assert remove(store, one) == one.num_bytes
+        busy = {entry.place for entry in Inventory(store).look() if entry.holder}
+        assert busy == {place for place, entry in held(store).items() if entry.key == OTHER.key}
+        for entry in held(store).values():
+            if entry.sort == "leftover" and entry.key == OTHER.key:
+                assert remove(store, entry) == 0
+    for entry in held(store).values():
+        if entry.sort != "stage":
+            assert remove(store, entry) == entry.num_bytes
     assert set(held(store)) == {f"stages/{PARENT.key}"}
     assert store.verify(PARENT.key) is not None
 
@@ -142,38 +143,38 @@ def test_a_result_that_was_set_aside_is_listed_and_can_be_removed(
 ) -> None:
     commit(PARENT)
     place = store.set_aside(PARENT.key)
-    found = held(store)[place]
-    assert (found.sort, found.key) == ("damaged", PARENT.key)
-    assert remove(store, found) == found.num_bytes > 0
-    assert remove(store, found) == found.num_bytes, "gone already is as good"
+    entry = held(store)[place]
+    assert (entry.sort, entry.key) == ("damaged", PARENT.key)
+    assert remove(store, entry) == entry.num_bytes > 0
+    assert remove(store, entry) == entry.num_bytes, "gone already is as good"
     assert held(store) == {}
 
 
 def test_a_stage_whose_record_cannot_be_read_is_damaged(store: StageStore, commit: Commit) -> None:
     commit(PARENT)
     store.storage.write(f"stages/{PARENT.key}/{RECORD}", b"{}")
-    (found,) = Inventory(store).look()
-    assert found.sort == "damaged"
+    (entry,) = Inventory(store).look()
+    assert entry.sort == "damaged"
     store.set_aside(PARENT.key)
     commit(PARENT)
-    assert remove(store, found) == 0, "it was made again meanwhile"
+    assert remove(store, entry) == 0, "it was made again meanwhile"
     assert store.verify(PARENT.key) is not None
 
 
-def test_a_result_that_was_committed_meanwhile_is_no_leftover(
+def test_a_result_that_was_committed_meanwhile_is_not_a_leftover(
     store: StageStore, commit: Commit
 ) -> None:
     store.storage.write(f"stages/{PARENT.key}/half", b"half")
-    (found,) = Inventory(store).look()
+    (entry,) = Inventory(store).look()
     commit(PARENT)
-    assert remove(store, found) == 0
+    assert remove(store, entry) == 0
     assert store.verify(PARENT.key) is not None
 
 
 def test_a_removed_stage_is_gone_and_can_be_made_again(store: StageStore, commit: Commit) -> None:
     first = commit(PARENT)
-    (found,) = Inventory(store).look()
-    assert remove(store, found) == found.num_bytes
+    (entry,) = Inventory(store).look()
+    assert remove(store, entry) == entry.num_bytes
     assert PARENT not in store
     assert size(store, "stages") == 0
     assert commit(PARENT).files == first.files
@@ -183,17 +184,17 @@ def test_a_crash_in_the_middle_of_a_removal_leaves_no_half_result(
     store: StageStore, commit: Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit(PARENT)
-    (found,) = Inventory(store).look()
+    (entry,) = Inventory(store).look()
     real = store.storage.remove
 
     def dying(path: str) -> None:
-        if path == found.place:
+        if path == entry.place:
             raise KeyboardInterrupt
         real(path)
 
     monkeypatch.setattr(store.storage, "remove", dying)
     with pytest.raises(KeyboardInterrupt):
-        remove(store, found)
+        remove(store, entry)
     monkeypatch.undo()
     assert PARENT not in store
     assert store.find_undamaged(PARENT) is None

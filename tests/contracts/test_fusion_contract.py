@@ -81,7 +81,9 @@ def test_gradients_are_those_of_finite_differences(entry: Method) -> None:
     fusion = trained(made(entry)).double()
     hidden = tuple(state[:, :3, :].double().requires_grad_() for state in states(rows=2))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
-    parameters = {name: one.detach().requires_grad_() for name, one in fusion.named_parameters()}
+    parameters = {
+        name: tensor.detach().requires_grad_() for name, tensor in fusion.named_parameters()
+    }
 
     def fused(*tensors: Tensor) -> Tensor:
         given_states, weights = tensors[: len(hidden)], tensors[len(hidden) :]
@@ -122,7 +124,7 @@ def test_bf16_stays_bf16_and_close_to_float32(entry: Method) -> None:
     fusion, hidden = made(entry).eval(), states(rows=2)
     mask = torch.ones(2, LENGTH).long()
     exact = fusion(hidden, mask)
-    rounded = fusion.to(torch.bfloat16)(tuple(one.to(torch.bfloat16) for one in hidden), mask)
+    rounded = fusion.to(torch.bfloat16)(tuple(tensor.to(torch.bfloat16) for tensor in hidden), mask)
     assert rounded.dtype == torch.bfloat16
     torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
 
@@ -197,12 +199,12 @@ def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
     width = max(lengths) + padding
     hidden = states(len(lengths), width, seed)
     mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
-    fused = fusion(tuple(one + 100.0 * (1 - mask).unsqueeze(-1) for one in hidden), mask)
+    fused = fusion(tuple(tensor + 100.0 * (1 - mask).unsqueeze(-1) for tensor in hidden), mask)
     assert fused.shape == hidden[-1].shape
     for number, length in enumerate(lengths):
         last, lower = (
-            one[number, :length].mean(0) if placement == "mean" else one[number, 0]
-            for one in (hidden[-1], hidden[1])
+            tensor[number, :length].mean(0) if placement == "mean" else tensor[number, 0]
+            for tensor in (hidden[-1], hidden[1])
         )
         expected = by_hand(plain, last[None, None], lower[None, None])
         torch.testing.assert_close(

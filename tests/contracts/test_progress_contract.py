@@ -1,23 +1,20 @@
-"""What every stage store promises of progress: published, undamaged, written only by its holder."""
+"""Every stage store keeps progress published, undamaged, and written only by its holder."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.contracts.conftest import Results
 from tests.contracts.test_store_contract import (
     OTHER,
     STAGE,
-    Results,
     committed,
     leased,
-    results,
     take_over,
 )
 from xlt_ray.errors import LeaseLost
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.store import StageProgress, StageStore
-
-__all__ = ["results"]
 
 
 def put(
@@ -96,7 +93,7 @@ def test_progress_that_lacks_a_file_is_ignored(store: StageStore) -> None:
     assert store.find_progress(STAGE.key) is None
 
 
-def test_who_lost_the_lease_publishes_no_progress(store: StageStore) -> None:
+def test_a_process_that_lost_the_lease_publishes_no_progress(store: StageStore) -> None:
     with leased(store) as lease:
         files = put(store, 20, lease)
         take_over(store)
@@ -120,7 +117,7 @@ def test_progress_is_never_a_result(store: StageStore) -> None:
     assert len(store) == 0
 
 
-def test_who_lost_the_lease_leaves_the_progress_of_its_new_holder_alone(store: StageStore) -> None:
+def test_a_process_that_lost_the_lease_leaves_the_new_holders_progress(store: StageStore) -> None:
     late = leased(store)
     store.storage.remove(f"leases/{STAGE.key}.json")
     with leased(store) as lease:
@@ -131,7 +128,7 @@ def test_who_lost_the_lease_leaves_the_progress_of_its_new_holder_alone(store: S
     assert progress_in(store).step == 20
 
 
-def test_progress_is_fetched_anew_by_everybody(store: StageStore) -> None:
+def test_progress_is_fetched_anew_each_time(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 20, lease)
     progress = progress_in(store)

@@ -1,4 +1,4 @@
-"""What every stage store promises, on a local folder and on an object store."""
+"""The promises of every stage store, in a local folder and in an object store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.contracts.conftest import FILES, Results
 from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
 from xlt_ray.store.canonical import digest
 from xlt_ray.store.gc import Inventory
@@ -21,29 +22,7 @@ from xlt_ray.store.store import RECORD, StageStore
 
 STAGE = Stage("target", {"epochs": 1}, {"train": "digest"}, 0, None, "target nli 10", 10)
 OTHER = Stage("target", {"epochs": 2}, {"train": "digest"}, 0, None, "target nli 10", 20)
-FILES = {"encoder/model.safetensors": b"weights", "config.json": b"{}", "head.safetensors": b"h"}
 RUNTIME = {"workers": 1, "device": "cpu"}
-
-
-def write_result(folder: Path, **changes: bytes) -> Path:
-    for name, content in {**FILES, **changes}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-@pytest.fixture
-def results(tmp_path: Path) -> Callable[..., Path]:
-    """A new local folder with a result in it."""
-    count = iter(range(100))
-
-    def write(**changes: bytes) -> Path:
-        return write_result(tmp_path / "results" / str(next(count)), **changes)
-
-    return write
-
-
-Results = Callable[..., Path]
 
 
 def record_of(stage: Stage, **content: Any) -> StageRecord:
@@ -82,7 +61,7 @@ def test_an_empty_store_has_nothing(store: StageStore) -> None:
         store[STAGE]
 
 
-def test_what_was_committed_is_there(store: StageStore, results: Results) -> None:
+def test_a_committed_stage_is_found(store: StageStore, results: Results) -> None:
     scores = (Score("nli", "no", "test", "accuracy", 1 / 3, 7),)
     made = committed(store, results(), scores=scores, history=({"step": 1},))
     assert STAGE in store
@@ -220,7 +199,7 @@ def test_a_record_under_another_key_is_refused(store: StageStore, results: Resul
         store[OTHER]
 
 
-def test_damage_that_somebody_else_set_aside_first_is_gone_all_the_same(
+def test_damage_that_another_process_set_aside_is_gone(
     store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     committed(store, results())
@@ -279,7 +258,7 @@ def take_over(store: StageStore) -> None:
     store.storage.write(f"leases/{STAGE.key}.json", json.dumps(asdict(thief)).encode())
 
 
-def test_who_lost_the_lease_does_not_commit(store: StageStore, results: Results) -> None:
+def test_a_process_that_lost_the_lease_does_not_commit(store: StageStore, results: Results) -> None:
     with leased(store) as lease:
         take_over(store)
         with pytest.raises(LeaseLost):
@@ -287,7 +266,7 @@ def test_who_lost_the_lease_does_not_commit(store: StageStore, results: Results)
     assert STAGE not in store
 
 
-def test_who_loses_the_lease_while_committing_does_not_commit(
+def test_a_process_that_loses_the_lease_while_committing_does_not_commit(
     store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = store.storage.take
@@ -350,7 +329,7 @@ def test_a_trunk_is_found_wherever_its_commit_was_cut_off(
     assert store.find_shorter(large) == (small.key, 10)
 
 
-def test_a_record_is_told_without_a_look_at_its_files(store: StageStore, results: Results) -> None:
+def test_a_record_is_found_without_reading_its_files(store: StageStore, results: Results) -> None:
     made = committed(store, results())
     store.storage.remove(stored("head.safetensors"))
     assert store.find_recorded(STAGE) == made
@@ -363,7 +342,7 @@ def test_a_record_is_told_without_a_look_at_its_files(store: StageStore, results
 # -- fetching -----------------------------------------------------------------------------
 
 
-def test_a_fetch_that_was_broken_off_is_no_copy(
+def test_an_interrupted_fetch_leaves_no_copy(
     tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -265,10 +266,10 @@ class RemovalPlan:
     @property
     def kept_by_reason(self) -> dict[str, int]:
         """Reason -> bytes, the largest first."""
-        sizes: dict[str, int] = {}
+        sizes: Counter[str] = Counter()
         for kept in self.kept:
-            sizes[kept.reason] = sizes.get(kept.reason, 0) + kept.entry.num_bytes
-        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+            sizes[kept.reason] += kept.entry.num_bytes
+        return dict(sizes.most_common())
 
 
 def plan(
@@ -286,57 +287,35 @@ def plan(
         all_but_best: also remove, last, what is shared and what a sweep may need again. Without a
             quota, everything that may be removed is.
     """
-    entries = tuple(entries)
+    judged = [(entry, *_judge(entry, roots)) for entry in entries]
     if all_but_best:
         last = Priority.SHARED
     else:
         last = Priority.WHOLE if quota_bytes is None else Priority.ENDED_OTHER
     candidates = sorted(
-        (priority, entry.used, entry.place, entry)
-        for entry in entries
-        if (priority := _priority(entry, roots)) is not None and priority <= last
+        (priority, entry.used, entry.place, Decision(entry, reason))
+        for entry, priority, reason in judged
+        if priority is not None and priority <= last
     )
-    used_bytes = sum(entry.num_bytes for entry in entries)
+    used_bytes = sum(entry.num_bytes for entry, *_ in judged)
     excess = None if quota_bytes is None else used_bytes + needed_bytes - quota_bytes
     removals: list[Decision] = []
-    for *_, entry in candidates:
+    for *_, removal in candidates:
         if excess is not None:
             if excess <= 0:
                 break
-            excess -= entry.num_bytes
-        removals.append(Decision(entry, _use(entry, roots)))
+            excess -= removal.entry.num_bytes
+        removals.append(removal)
     freed = {removal.entry.place for removal in removals}
     return RemovalPlan(
         removals=tuple(removals),
         kept=tuple(
-            Decision(entry, _protection(entry, roots) or _use(entry, roots))
-            for entry in entries
-            if entry.place not in freed
+            Decision(entry, reason) for entry, _, reason in judged if entry.place not in freed
         ),
         used_bytes=used_bytes,
         missing_bytes=max(excess or 0, 0),
         quota_bytes=quota_bytes,
     )
-
-
-def _priority(entry: StoreEntry, roots: GcRoots) -> Priority | None:
-    """Place of an entry in the order of removal; None if it is never removed."""
-    if _protection(entry, roots):
-        return None
-    if entry.sort in ("damaged", "leftover"):
-        return Priority.BROKEN
-    has_state, key = entry.state_bytes > 0, entry.key
-    if key in roots.best:
-        return None
-    if key in roots.returning:
-        return Priority.SHARED_STATE if has_state else Priority.SHARED
-    if key not in roots.used or entry.sort == "progress":
-        return Priority.STATE if has_state else Priority.WHOLE
-    if has_state:
-        return Priority.ENDED_STATE
-    if key in roots.shared:
-        return Priority.SHARED
-    return Priority.ENDED_TARGET if entry.kind == "target" else Priority.ENDED_OTHER
 
 
 _UNUSED = {
@@ -345,6 +324,31 @@ _UNUSED = {
     "progress": "progress that no trial goes on from",
     "stage": "no trial of this home uses it",
 }
+
+
+def _judge(entry: StoreEntry, roots: GcRoots) -> tuple[Priority | None, str]:
+    """Place of an entry in the order of removal, None if it is never removed; and the reason."""
+    protection = _protection(entry, roots)
+    if protection:
+        return None, protection
+    if entry.sort in ("damaged", "leftover"):
+        return Priority.BROKEN, _UNUSED[entry.sort]
+    key, has_state = entry.key, entry.state_bytes > 0
+    if key in roots.best:
+        return None, "target stage of a best trial"
+    if key in roots.returning:
+        with_state, whole = Priority.SHARED_STATE, Priority.SHARED
+        reason = "an unfinished sweep may come back to it"
+    elif key not in roots.used or entry.sort == "progress":
+        with_state, whole = Priority.STATE, Priority.WHOLE
+        reason = _UNUSED[entry.sort]
+    elif key in roots.shared:
+        with_state, whole = Priority.ENDED_STATE, Priority.SHARED
+        reason = "shared by several configurations"
+    else:
+        whole = Priority.ENDED_TARGET if entry.kind == "target" else Priority.ENDED_OTHER
+        with_state, reason = Priority.ENDED_STATE, "used by ended trials only"
+    return with_state if has_state else whole, reason
 
 
 def _protection(entry: StoreEntry, roots: GcRoots) -> str:
@@ -367,17 +371,3 @@ def _protection(entry: StoreEntry, roots: GcRoots) -> str:
         is_progress = entry.sort == "progress"
         return f"{'may be' if is_progress else 'was'} made for another home that uses this store"
     return ""
-
-
-def _use(entry: StoreEntry, roots: GcRoots) -> str:
-    """What an entry that may be removed is used for."""
-    if entry.sort == "stage":
-        for keys, reason in (
-            (roots.best, "target stage of a best trial"),
-            (roots.returning, "an unfinished sweep may come back to it"),
-            (roots.shared, "shared by several configurations"),
-            (roots.used, "used by ended trials only"),
-        ):
-            if entry.key in keys:
-                return reason
-    return _UNUSED[entry.sort]

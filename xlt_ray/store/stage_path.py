@@ -73,8 +73,9 @@ def _hybrid(
 
 def _content(
     trial: TrialSpec, settings: Intermediate, mixture: Mixture, facts: Facts
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tasks, languages and text of an intermediate stage: its settings and data digests."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Tasks, languages and text of an intermediate stage: its settings, the digests of its
+    training data, and those of the dev sets that score it during training."""
     source = own_language(settings, trial.target.source_language)
     if mixture.is_plain:
         (only,) = mixture.datasets
@@ -85,6 +86,7 @@ def _content(
                 "source_language": only.language,
             },
             {"train": task.splits[only.language, "train"].digest},
+            task.dev_content(only.language),
         )
     content: dict[str, Any] = {
         "tasks": {
@@ -108,20 +110,9 @@ def _content(
         languages = text_languages(settings, trial.target.source_language, facts.parallel)
         content["mlm"] = {**settings.mlm.hashed(exclude={"languages"}), "languages": languages}
         data["parallel"] = {language: facts.parallel[language] for language in languages}
-    return content, data
-
-
-def _dev_content(
-    settings: Intermediate, mixture: Mixture, target_language: str, facts: Facts
-) -> dict[str, Any]:
-    """Digests of the dev sets that score an intermediate stage during training."""
-    source = own_language(settings, target_language)
-    if mixture.is_plain:
-        (only,) = mixture.datasets
-        return facts.tasks[only.task].dev_content(only.language)
     by_task = {name: facts.tasks[name].dev_content(source) for name in mixture.tasks}
-    dev_sets = {name: content["dev"] for name, content in by_task.items() if content}
-    return {"dev": dev_sets} if dev_sets else {}
+    dev_sets = {name: dev["dev"] for name, dev in by_task.items() if dev}
+    return content, data, {"dev": dev_sets} if dev_sets else {}
 
 
 def _further_content(
@@ -321,7 +312,7 @@ def _intermediate(
     size = mixture.size(settings.size)
     batch_size, schedule = settings.batch_size, settings.schedule
     name = _label(mixture)
-    content, data = _content(trial, settings, mixture, facts)
+    content, data, dev_data = _content(trial, settings, mixture, facts)
     ranking = _ranking(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
     shared = {**_training(settings, trial.precision), **content, **ranking}
     trunks: list[Stage] = []
@@ -351,7 +342,7 @@ def _intermediate(
     last = Stage(
         kind="intermediate",
         settings={**shared, "size": size, "epochs": settings.epochs},
-        data={**data, **_dev_content(settings, mixture, trial.target.source_language, facts)},
+        data={**data, **dev_data},
         seed=seed,
         parent=trunks[-1] if trunks else parent,
         label=f"intermediate {name} {size}",

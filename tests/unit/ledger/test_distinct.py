@@ -1,4 +1,4 @@
-"""No configuration is asked twice while another one is left; a space that is used up ends it."""
+"""No configuration is asked twice while another is left, and a search ends with its space."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ LAYERS = ("target.learning_rate=1e-4",)
 ReadSweep = Callable[..., SweepSpec]
 
 
-def asked(ledger: Ledger, sweep: SweepSpec) -> list[dict[str, Any]]:
+def ask_all(ledger: Ledger, sweep: SweepSpec) -> list[dict[str, Any]]:
     """All that is asked, each told what makes tpe ask for it again."""
-    found = []
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        found.append(dict(ticket.assignment))
-        ledger.tell_complete(ticket.number, 1.0 / (1 + ticket.assignment.get("target.epochs", 0)))  # type: ignore[operator]
-    return found
+    assignments = []
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        assignments.append(dict(asked_trial.assignment))
+        epochs = asked_trial.assignment.get("target.epochs", 0)
+        ledger.tell_complete(asked_trial.number, 1.0 / (1 + epochs))  # type: ignore[operator]
+    return assignments
 
 
 def distinct(assignments: list[dict[str, Any]]) -> int:
@@ -60,7 +61,7 @@ def test_as_many_trials_as_configurations_are_all_of_them(
         search = f"search={{trials: {size}, sampler: {sampler}, seed: {seed}}}"
         sweep = sweep_from(text, search, *more)
         ledger = rehearsal(sweep)
-        assert distinct(asked(ledger, sweep)) == size == num_configurations(sweep.space, bounds)
+        assert distinct(ask_all(ledger, sweep)) == size == num_configurations(sweep.space, bounds)
         assert not ledger.is_exhausted
 
 
@@ -68,8 +69,8 @@ def test_as_many_trials_as_configurations_are_all_of_them(
 def test_a_space_that_is_used_up_ends_the_asking(sweep_from: ReadSweep, sampler: str) -> None:
     sweep = sweep_from(SPACE, f"search={{trials: 99, sampler: {sampler}, seeds: 2}}", *LAYERS)
     ledger = rehearsal(sweep)
-    found = asked(ledger, sweep)
-    assert (len(found), distinct(found)) == (16, 8)
+    assignments = ask_all(ledger, sweep)
+    assert (len(assignments), distinct(assignments)) == (16, 8)
     assert ledger.is_exhausted
     assert ledger.ask(sweep, bounds) is None
 
@@ -80,7 +81,7 @@ def test_most_of_a_space_is_tried_without_copies(sweep_from: ReadSweep) -> None:
         "target.learning_rate=1e-4", "search={trials: 64, sampler: tpe}",
     )  # fmt: skip
     assert num_configurations(sweep.space, bounds) == 165
-    assert distinct(asked(rehearsal(sweep), sweep)) == 64
+    assert distinct(ask_all(rehearsal(sweep), sweep)) == 64
 
 
 def test_a_branch_that_is_used_up_leaves_the_others(sweep_from: ReadSweep) -> None:
@@ -90,9 +91,9 @@ def test_a_branch_that_is_used_up_leaves_the_others(sweep_from: ReadSweep) -> No
         "epsilon: {float: [0.1, 0.9]}}]}",
         "search={trials: 30, sampler: random}",
     )  # fmt: skip
-    found = asked(rehearsal(sweep), sweep)
-    assert (len(found), distinct(found)) == (30, 30)
-    assert sum("target.robust.epsilon" not in one for one in found) == 1
+    assignments = ask_all(rehearsal(sweep), sweep)
+    assert (len(assignments), distinct(assignments)) == (30, 30)
+    assert sum("target.robust.epsilon" not in assignment for assignment in assignments) == 1
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
@@ -101,20 +102,21 @@ def test_points_to_try_first_are_not_asked_again(sweep_from: ReadSweep, sampler:
     sweep = sweep_from(
         SIXTEEN, f"search={{trials: 99, sampler: {sampler}, first: {json.dumps(points)}}}"
     )
-    found = asked(rehearsal(sweep), sweep)
-    assert found[0] == points[0]
-    assert found[1]["target.epochs"] == 3
-    assert (len(found), distinct(found)) == (16, 16)
+    assignments = ask_all(rehearsal(sweep), sweep)
+    assert assignments[0] == points[0]
+    assert assignments[1]["target.epochs"] == 3
+    assert (len(assignments), distinct(assignments)) == (16, 16)
 
 
-def test_a_point_that_was_tried_in_every_way_leaves_its_turn_to_the_sampler(
+def test_the_sampler_takes_over_when_all_variants_of_a_point_were_tried(
     sweep_from: ReadSweep,
 ) -> None:
     points = [{"target.epochs": 3}] * 6
     sweep = sweep_from(SIXTEEN, f"search={{trials: 6, first: {json.dumps(points)}}}")
-    found = asked(rehearsal(sweep), sweep)
-    assert [one["target.epochs"] == 3 for one in found] == [True] * 4 + [False] * 2
-    assert distinct(found) == 6
+    assignments = ask_all(rehearsal(sweep), sweep)
+    is_point = [assignment["target.epochs"] == 3 for assignment in assignments]
+    assert is_point == [True] * 4 + [False] * 2
+    assert distinct(assignments) == 6
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
@@ -123,27 +125,28 @@ def test_more_trials_and_trials_that_are_run_again_repeat_nothing(
 ) -> None:
     def whole(name: str, *, dies: bool) -> list[tuple[int, str]]:
         home = Home(tmp_path / name)
-        found = []
+        asked_trials = []
         for trials in (5, 20):
             search = f"search={{trials: {trials}, sampler: {sampler}}}"
             sweep = sweep_from(SIXTEEN, search)
             ledger = open_ledger(home, sweep)
-            while (ticket := ledger.ask(sweep, bounds)) is not None:
+            while (asked_trial := ledger.ask(sweep, bounds)) is not None:
                 if dies:
                     ledger = open_ledger(home, sweep)
-                found.append((ticket.number, json.dumps(ticket.assignment, sort_keys=True)))
-                if ticket.number == 3:
+                assignment = json.dumps(asked_trial.assignment, sort_keys=True)
+                asked_trials.append((asked_trial.number, assignment))
+                if asked_trial.number == 3:
                     ledger.tell_failed(3, "oom", "no room")
                     ledger.enqueue_failed()
                 else:
-                    ledger.tell_complete(ticket.number, 0.5)
-        return found
+                    ledger.tell_complete(asked_trial.number, 0.5)
+        return asked_trials
 
-    found = whole("a", dies=False)
-    assert found == whole("b", dies=True)
-    assert found[3][1] == found[4][1], "the failed trial, run again"
-    assert len(found) == 17
-    assert len({assignment for _, assignment in found}) == 16
+    asked_trials = whole("a", dies=False)
+    assert asked_trials == whole("b", dies=True)
+    assert asked_trials[3][1] == asked_trials[4][1], "the failed trial, run again"
+    assert len(asked_trials) == 17
+    assert len({assignment for _, assignment in asked_trials}) == 16
 
 
 def test_the_plan_has_as_many_trials_as_there_will_be(
@@ -162,7 +165,7 @@ leaves = st.one_of(
     st.just("1"),
     st.integers(1, 4).map(lambda size: f"{{choice: {list(range(1, size + 1))}}}"),
     st.tuples(st.integers(1, 3), st.integers(0, 5), st.integers(1, 3)).map(
-        lambda one: f"{{int: [{one[0]}, {one[0] + one[1]}], step: {one[2]}}}"
+        lambda drawn: f"{{int: [{drawn[0]}, {drawn[0] + drawn[1]}], step: {drawn[2]}}}"
     ),
     st.integers(1, 4).map(lambda high: f"{{int: [1, {high}], log: true}}"),
 )
@@ -191,11 +194,11 @@ def test_any_finite_space_is_gone_through_once(
     assert num_configurations(sweep.space, bounds) == len(every) == distinct(every)
     # A tenth of a large space stands for the whole of it.
     number = len(every) if len(every) < 40 else 30
-    ledger, found = rehearsal(sweep), []
-    for _, ticket in zip(
+    ledger, assignments = rehearsal(sweep), []
+    for _, asked_trial in zip(
         range(number + 1), iter(lambda: ledger.ask(sweep, bounds), None), strict=False
     ):
-        found.append(dict(ticket.assignment))  # type: ignore[union-attr]
-        ledger.tell_complete(ticket.number, 0.5)  # type: ignore[union-attr]
-    assert distinct(found) == len(found) == min(number + 1, len(every))
-    assert all(one in every for one in itertools.islice(found, 5))
+        assignments.append(dict(asked_trial.assignment))  # type: ignore[union-attr]
+        ledger.tell_complete(asked_trial.number, 0.5)  # type: ignore[union-attr]
+    assert distinct(assignments) == len(assignments) == min(number + 1, len(every))
+    assert all(assignment in every for assignment in itertools.islice(assignments, 5))

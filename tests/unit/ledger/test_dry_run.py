@@ -1,4 +1,4 @@
-"""A rehearsal asks what the real ledger will ask, and leaves no trace."""
+"""A rehearsal asks the same trials as the real ledger, and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ SWEEPS = {"random": (), "random with first points": (FIRST,), "grid": GRID}
 ReadSweep = Callable[..., SweepSpec]
 
 
-def asked(ledger: Ledger, sweep: SweepSpec) -> list[AskedTrial]:
+def ask_all(ledger: Ledger, sweep: SweepSpec) -> list[AskedTrial]:
     """All that is left to be asked."""
-    found = []
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        found.append(ticket)
-    return found
+    asked_trials = []
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        asked_trials.append(asked_trial)
+    return asked_trials
 
 
 def run_through(ledger: Ledger, sweep: SweepSpec) -> list[AskedTrial]:
     """Ask and tell, two trials at a time, some of which fail."""
-    found: list[AskedTrial] = []
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        found.append(ticket)
-        if ticket.number % 2:
-            ledger.tell_complete(ticket.number - 1, 0.1 * ticket.number)
-            ledger.tell_failed(ticket.number, "oom", "no room")
-    return found
+    asked_trials: list[AskedTrial] = []
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        asked_trials.append(asked_trial)
+        if asked_trial.number % 2:
+            ledger.tell_complete(asked_trial.number - 1, 0.1 * asked_trial.number)
+            ledger.tell_failed(asked_trial.number, "oom", "no room")
+    return asked_trials
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -47,30 +47,30 @@ def test_a_rehearsal_asks_what_the_real_ledger_asks(
     home: Home, sweep_from: ReadSweep, overrides: tuple[str, ...]
 ) -> None:
     sweep = sweep_from(TEXT, *overrides)
-    rehearsed = asked(rehearsal(sweep), sweep)
+    rehearsed = ask_all(rehearsal(sweep), sweep)
     assert len(rehearsed) >= 6
     assert rehearsed == run_through(open_ledger(home, sweep), sweep)
 
 
-def test_what_tpe_asks_before_it_knows_scores_is_exact(home: Home, sweep_from: ReadSweep) -> None:
+def test_tpe_is_predicted_exactly_before_it_has_scores(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT, "search={trials: 10, sampler: tpe}")
     real = run_through(open_ledger(home, sweep), sweep)
-    assert asked(rehearsal(sweep), sweep)[:8] == real[:8]
+    assert ask_all(rehearsal(sweep), sweep)[:8] == real[:8]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-@pytest.mark.parametrize("there", range(1, 6))
+@pytest.mark.parametrize("num_asked", range(1, 6))
 def test_a_rehearsal_goes_on_from_what_the_ledger_has(
-    home: Home, sweep_from: ReadSweep, sampler: str, there: int
+    home: Home, sweep_from: ReadSweep, sampler: str, num_asked: int
 ) -> None:
     sweep = sweep_from(TEXT, f"search.sampler={sampler}")
     ledger = open_ledger(home, sweep)
-    for _ in range(there):
+    for _ in range(num_asked):
         ledger.ask(sweep, bounds)
     ledger.tell_complete(0, 0.5)
     rehearsed = rehearsal(sweep, load_ledger(home, "t"))
     assert rehearsed.trials() == ledger.trials()
-    assert asked(rehearsed, sweep) == asked(ledger, sweep)
+    assert ask_all(rehearsed, sweep) == ask_all(ledger, sweep)
 
 
 def test_trials_that_wait_to_be_run_again_are_asked_first(
@@ -82,7 +82,7 @@ def test_trials_that_wait_to_be_run_again_are_asked_first(
     assert first is not None
     ledger.tell_failed(0, "oom", "no room")
     assert ledger.enqueue_failed() == [0]
-    again = asked(rehearsal(sweep, ledger), sweep)[0]
+    again = ask_all(rehearsal(sweep, ledger), sweep)[0]
     assert (again.number, again.assignment) == (1, first.assignment)
 
 
@@ -91,13 +91,13 @@ def test_a_rehearsal_changes_nothing(home: Home, sweep_from: ReadSweep) -> None:
     ledger = open_ledger(home, sweep)
     ledger.ask(sweep, bounds)
     before, trials = files(home.root), ledger.trials()
-    found = find_ledger(home, sweep)
-    assert found is not None
-    rehearsed = rehearsal(sweep, found)
-    asked(rehearsed, sweep)
+    read_only = find_ledger(home, sweep)
+    assert read_only is not None
+    rehearsed = rehearsal(sweep, read_only)
+    ask_all(rehearsed, sweep)
     rehearsed.tell_complete(0, 0.5)
     assert files(home.root) == before
-    assert ledger.trials() == found.trials() == trials
+    assert ledger.trials() == read_only.trials() == trials
 
 
 # -- finding the ledger of a sweep --------------------------------------------------------
@@ -112,8 +112,8 @@ def test_a_ledger_of_another_sweep_is_refused_for_reading_too(
     home: Home, sweep_from: ReadSweep
 ) -> None:
     open_ledger(home, sweep_from(TEXT))
-    found = find_ledger(home, sweep_from(TEXT, "search.trials=9"))
-    assert found is not None
-    assert found.name == "t"
+    ledger = find_ledger(home, sweep_from(TEXT, "search.trials=9"))
+    assert ledger is not None
+    assert ledger.name == "t"
     with pytest.raises(LedgerError, match=r"differs in search.seeds: 2 -> 5"):
         find_ledger(home, sweep_from(TEXT, "search.seeds=5"))

@@ -1,4 +1,4 @@
-"""Early stopping and seeds: first repeats compete alone, and the winner has all of its seeds."""
+"""Early stopping and seeds: only first repeats compete, and the winner has all of its seeds."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class Simulation:
         pace = random.Random(self.seed)
         while True:
             while len(running) < self.slots:
-                ticket = self.ledger.ask(self.sweep, bounds)
-                if ticket is None:
+                asked_trial = self.ledger.ask(self.sweep, bounds)
+                if asked_trial is None:
                     self.idle.append(len({trial.configuration for trial in self.ledger.trials()}))
                     break
-                running.append(self.walk(ticket))
+                running.append(self.walk(asked_trial))
             if not running:
                 assert not self.ledger.awaits_first_repeats
                 return self.ledger.trials()
@@ -79,8 +79,8 @@ class Simulation:
                 if pace.random() < 0.5 or next(trial, StopIteration) is not StopIteration
             ]
 
-    def walk(self, ticket: AskedTrial) -> Iterator[None]:
-        number = ticket.number
+    def walk(self, asked_trial: AskedTrial) -> Iterator[None]:
+        number = asked_trial.number
         view = self.ledger.trial(number)
         length = 100 * (1 + view.configuration % 5)
         for turn in range(1, EVALUATIONS + 1):
@@ -102,9 +102,9 @@ class Simulation:
 def simulated(sweep: SweepSpec, *, slots: int, seed: int, **more: Any) -> Simulation:
     ledger = rehearsal(sweep)
     ledger.note("sweep", sweep.resolved())
-    found = Simulation(ledger, sweep, slots, seed, **more)
-    found.run()
-    return found
+    simulation = Simulation(ledger, sweep, slots, seed, **more)
+    simulation.run()
+    return simulation
 
 
 @pytest.mark.parametrize("slots", [1, 8])
@@ -114,19 +114,19 @@ def test_the_winner_has_all_seeds_and_no_seed_competes_with_another(
     sweep = sweep_from(SWEEP)
     pruned, bias, regret = [], [], []
     for seed in range(12):
-        world = simulated(sweep, slots=slots, seed=seed)
-        trials, best = world.ledger.trials(), world.ledger.best()
+        simulation = simulated(sweep, slots=slots, seed=seed)
+        trials, best = simulation.ledger.trials(), simulation.ledger.best()
         assert best is not None
         assert best.num_seeds == 3
         first = {trial.configuration: trial for trial in trials if trial.repeat == 0}
         assert len(first) == 24
         for trial in trials:
             assert trial.repeat == 0 or trial.state == "complete"
-        complete = {one.configuration for one in first.values() if one.state == "complete"}
+        complete = {trial.configuration for trial in first.values() if trial.state == "complete"}
         repeats = [(trial.configuration, trial.repeat) for trial in trials if trial.repeat]
-        assert sorted(repeats) == sorted((one, repeat) for one in complete for repeat in (1, 2))
+        assert sorted(repeats) == sorted((trial, repeat) for trial in complete for repeat in (1, 2))
         pruned.append(1 - len(complete) / 24)
-        qualities = [world.quality(number) for number in range(24)]
+        qualities = [simulation.quality(number) for number in range(24)]
         bias.append(best.objective - qualities[best.configuration])
         regret.append(max(qualities) - qualities[best.configuration])
     assert 0.6 < statistics.fmean(pruned) < 0.9
@@ -140,16 +140,16 @@ def test_no_slot_is_free_while_a_configuration_is_left(sweep_from: ReadSweep) ->
         assert set(simulated(sweep_from(SWEEP), slots=8, seed=seed).idle) == {24}
 
 
-def test_other_repeats_are_asked_when_the_first_one_is_complete_and_before_others(
+def test_repeats_follow_a_complete_first_repeat_before_other_configurations(
     sweep_from: ReadSweep,
 ) -> None:
     sweep = sweep_from(SWEEP, "search.trials=4")
     ledger = rehearsal(sweep)
 
     def asked() -> tuple[int, int]:
-        ticket = ledger.ask(sweep, bounds)
-        assert ticket is not None
-        view = ledger.trial(ticket.number)
+        asked_trial = ledger.ask(sweep, bounds)
+        assert asked_trial is not None
+        view = ledger.trial(asked_trial.number)
         return view.configuration, view.repeat
 
     assert [asked() for _ in range(3)] == [(0, 0), (1, 0), (2, 0)]
@@ -174,7 +174,7 @@ def test_other_repeats_are_asked_when_the_first_one_is_complete_and_before_other
     assert ledger.ask(sweep, bounds) is None
 
 
-def test_what_was_stopped_is_not_repeated_when_early_stopping_is_given_up(
+def test_a_pruned_trial_gets_no_repeats_when_early_stopping_is_turned_off(
     sweep_from: ReadSweep,
 ) -> None:
     sweep = sweep_from(SWEEP, "search={trials: 2, seeds: 2, sampler: random}")
@@ -202,31 +202,38 @@ def test_a_driver_that_is_killed_anywhere_decides_as_one_that_lives(
     def ended(name: str, *, dies: bool) -> list[tuple[Any, ...]]:
         home = Home(tmp_path / name)
         ledger = open_ledger(home, sweep)
-        world = Simulation(
+        simulation = Simulation(
             ledger, sweep, slots=3, seed=0,
             die=(lambda _: open_ledger(home, sweep)) if dies else (lambda same: same),
         )  # fmt: skip
         return [
-            (one.number, dict(one.assignment), one.configuration, one.repeat, one.state, one.curve)
-            for one in world.run()
+            (
+                view.number,
+                dict(view.assignment),
+                view.configuration,
+                view.repeat,
+                view.state,
+                view.curve,
+            )
+            for view in simulation.run()
         ]
 
     lived = ended("a", dies=False)
     assert lived == ended("b", dies=True)
-    assert {one[4] for one in lived} == {"complete", "pruned"}
+    assert {view[4] for view in lived} == {"complete", "pruned"}
 
 
 # -- rungs ----------------------------------------------------------------------------------
 
 
 def trial_of(number: int, length: int, values: dict[int, float], **more: Any) -> FrozenTrial:
-    found = optuna.trial.create_trial(
+    trial = optuna.trial.create_trial(
         state=more.pop("state", TrialState.RUNNING),
         intermediate_values=values,
         user_attrs={LENGTH: length, "configuration": number, **more},
     )
-    found.number = number
-    return found
+    trial.number = number
+    return trial
 
 
 def optunas(trials: list[FrozenTrial], number: int, examples: int, *, maximize: bool) -> bool:
@@ -252,9 +259,7 @@ def optunas(trials: list[FrozenTrial], number: int, examples: int, *, maximize: 
     values=st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=1, max_size=12),
     maximize=st.booleans(),
 )
-def test_where_all_are_equally_long_it_decides_as_optuna(
-    values: list[list[int]], maximize: bool
-) -> None:
+def test_with_equal_lengths_it_decides_as_optuna(values: list[list[int]], maximize: bool) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Rungs at 20, 60 and 180 of 100 examples, evaluations after 25, 50, 75 and 100.
     trials: list[FrozenTrial] = []
@@ -294,18 +299,18 @@ def test_rungs_between_two_evaluations_are_one() -> None:
 
 
 def test_repeats_and_failed_attempts_that_were_run_again_do_not_compete() -> None:
-    mine = trial_of(3, 100, {25: 0.5})
+    first = trial_of(3, 100, {25: 0.5})
     others = [
         trial_of(0, 100, {25: 0.9}, repeat=1),
         trial_of(1, 100, {25: 0.9}, state=TrialState.FAIL),
         trial_of(2, 100, {25: 0.4}, retry_of=1),
     ]
-    assert not falls_behind(mine, 25, [*others, mine], HALVING, maximize=True)
+    assert not falls_behind(first, 25, [*others, first], HALVING, maximize=True)
     others[1] = trial_of(1, 100, {25: 0.9})
-    assert falls_behind(mine, 25, [*others, mine], HALVING, maximize=True)
+    assert falls_behind(first, 25, [*others, first], HALVING, maximize=True)
 
 
-def test_what_is_not_a_number_falls_behind() -> None:
+def test_a_nan_value_falls_behind() -> None:
     trials = [trial_of(0, 100, {25: math.nan}), trial_of(1, 100, {25: 0.1})]
     assert falls_behind(trials[0], 25, trials, HALVING, maximize=True)
     assert not falls_behind(trials[1], 25, trials, HALVING, maximize=True)

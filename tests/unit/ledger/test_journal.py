@@ -1,4 +1,4 @@
-"""The ledger's file: whatever byte of it changes, it is noticed, kept aside, and asked again."""
+"""The ledger's file: any altered byte is detected, the file is kept, and trials are asked again."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ search: {trials: 4, sampler: random, seed: 7}
 
 def run_to_its_end(ledger: Ledger, sweep: SweepSpec) -> list[TrialView]:
     """What a driver does: take up what is RUNNING, ask the rest, tell every objective."""
-    tickets = [ledger.resume_trial(number, sweep, bounds) for number in ledger.running()]
-    while tickets or (ticket := ledger.ask(sweep, bounds)) is not None:
-        ticket = tickets.pop() if tickets else ticket
-        ledger.tell_complete(ticket.number, float(ticket.assignment["target.learning_rate"]))
+    asked_trials = [ledger.resume_trial(number, sweep, bounds) for number in ledger.running()]
+    while asked_trials or (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        asked_trial = asked_trials.pop() if asked_trials else asked_trial
+        ledger.tell_complete(
+            asked_trial.number, float(asked_trial.assignment["target.learning_rate"])
+        )
     return ledger.trials()
 
 
@@ -81,7 +83,7 @@ def test_a_byte_that_changed_changes_no_trial(
     assert outcomes(load_ledger(home, "t").trials()) == before
 
 
-def test_what_is_asked_again_is_what_was_asked(
+def test_trials_after_damage_are_asked_as_before(
     written: bytes, home: Home, sweep_from: Callable[..., SweepSpec]
 ) -> None:
     sweep = sweep_from(TEXT)
@@ -95,7 +97,7 @@ def test_what_is_asked_again_is_what_was_asked(
         assert outcomes(run_to_its_end(open_ledger(home, sweep), sweep)) == before
 
 
-def test_a_reader_is_told_the_line_and_the_way_out(written: bytes, home: Home) -> None:
+def test_a_reader_of_a_damaged_journal_gets_line_and_remedy(written: bytes, home: Home) -> None:
     home.ledgers.mkdir(parents=True)
     lines = written.splitlines(keepends=True)
     lines[3] = lines[3].replace(b'"op_code"', b'"op_cude"')
@@ -128,7 +130,7 @@ def test_other_tools_read_it_and_write_to_it(
     assert ledger.study.user_attrs["note"] == "by somebody else"
 
 
-def test_a_journal_is_its_owners_alone(
+def test_only_its_owner_can_read_a_journal(
     tmp_path: Path, sweep_from: Callable[..., SweepSpec]
 ) -> None:
     home = Home(tmp_path / "private")
@@ -182,7 +184,7 @@ def test_an_append_that_ctrl_c_cuts_short_leaves_the_journal_as_it_was(
     assert [log["op"] for log in Journal(tmp_path / "t.journal").read_logs(0)] == [0, 2]
 
 
-def test_that_a_journal_is_there_is_synced_as_what_is_in_it(
+def test_the_folder_entries_of_a_new_journal_are_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []

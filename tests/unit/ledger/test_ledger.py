@@ -1,4 +1,4 @@
-"""The ledger: what is asked follows from it alone, and nothing told is ever lost."""
+"""The ledger: trials follow from it alone, and nothing that was written is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
     AskedTrial,
-    Halving,
     Ledger,
     Retry,
     StageUse,
@@ -44,16 +42,16 @@ def ledger(home: Home, sweep: SweepSpec) -> Ledger:
     return open_ledger(home, sweep)
 
 
-def objective_of(ticket: AskedTrial) -> float:
-    rate = ticket.assignment.get("target.learning_rate", 0.0)
+def objective_of(asked_trial: AskedTrial) -> float:
+    rate = asked_trial.assignment.get("target.learning_rate", 0.0)
     assert isinstance(rate, float)
-    return rate * 100 + (0.1 if ticket.assignment["model"] == "toy:4x64" else 0.0)
+    return rate * 100 + (0.1 if asked_trial.assignment["model"] == "toy:4x64" else 0.0)
 
 
-def asked(ledger: Ledger, sweep: SweepSpec) -> AskedTrial:
-    ticket = ledger.ask(sweep, bounds)
-    assert ticket is not None
-    return ticket
+def ask(ledger: Ledger, sweep: SweepSpec) -> AskedTrial:
+    asked_trial = ledger.ask(sweep, bounds)
+    assert asked_trial is not None
+    return asked_trial
 
 
 def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> list[Any]:
@@ -61,14 +59,14 @@ def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> 
     ledger = open_ledger(home, sweep)
     running: list[AskedTrial] = []
     while True:
-        ticket = ledger.ask(sweep, bounds)
+        asked_trial = ledger.ask(sweep, bounds)
         if reopen:
             ledger = open_ledger(home, sweep)
-        if ticket is not None:
-            running.append(ticket)
-        if ticket is None and not running:
+        if asked_trial is not None:
+            running.append(asked_trial)
+        if asked_trial is None and not running:
             break
-        if ticket is None or len(running) >= lag:
+        if asked_trial is None or len(running) >= lag:
             done = running.pop(0)
             ledger.report(done.number, 10, objective_of(done) / 2)
             if reopen:
@@ -86,14 +84,6 @@ def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> 
 # -- asking -------------------------------------------------------------------------------
 
 
-def test_as_many_configurations_are_asked_as_the_sweep_says(
-    home: Home, sweep_from: ReadSweep
-) -> None:
-    trials = run_through(home, sweep_from(TEXT), reopen=False)
-    assert [trial[0] for trial in trials] == list(range(5))
-    assert len({str(trial[1]) for trial in trials}) == 5
-
-
 def test_a_configuration_is_repeated_with_other_seeds(home: Home, sweep_from: ReadSweep) -> None:
     overrides = ("search.seeds=3", "search.trials=2", "search.training_seed=7")
     trials = run_through(home, sweep_from(TEXT, *overrides), reopen=False)
@@ -103,38 +93,13 @@ def test_a_configuration_is_repeated_with_other_seeds(home: Home, sweep_from: Re
     assert trials[0][1] == trials[1][1] == trials[2][1] != trials[3][1]
 
 
-def test_first_points_are_tried_first(home: Home, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(
-        TEXT, "search.first=[{model: toy:4x64, target.learning_rate: 1e-4}, {model: toy:2x64}]"
-    )
-    ledger = open_ledger(home, sweep)
-    first, second = asked(ledger, sweep), asked(ledger, sweep)
-    assert first.assignment["model"] == "toy:4x64"
-    assert first.assignment["target.learning_rate"] == 1e-4
-    assert second.assignment["model"] == "toy:2x64"
-
-
 def test_a_first_point_may_name_a_block_and_what_is_in_it(
     home: Home, sweep_from: ReadSweep
 ) -> None:
     dlfa = '{"layer": {"int": [0, "num_layers - 1"], "log": false, "step": 1}, "method": "dlfa"}'
     point = {"model": "toy:4x64", "target.fusion": dlfa, "target.fusion.layer": 3}
     sweep = sweep_from(TEXT, f"search.first={json.dumps([point])}")
-    assert asked(open_ledger(home, sweep), sweep).assignment.items() >= point.items()
-
-
-def test_a_grid_is_asked_completely_and_ends(home: Home, sweep_from: ReadSweep) -> None:
-    trials = run_through(home, sweep_from(TEXT, *GRID), reopen=False)
-    points = {tuple(sorted(trial[1].items())) for trial in trials}
-    # Two models without fusion, and their 2 + 4 layers.
-    assert len(points) == len(trials) == 2 + 2 + 4
-
-
-def test_a_grid_follows_its_first_points(home: Home, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(TEXT, *GRID, "search.first=[{model: toy:4x64}]")
-    trials = run_through(home, sweep, reopen=False)
-    assert trials[0][1]["model"] == "toy:4x64"
-    assert len({str(sorted(trial[1].items())) for trial in trials}) == len(trials) == 8
+    assert ask(open_ledger(home, sweep), sweep).assignment.items() >= point.items()
 
 
 def test_a_sweep_without_distributions_has_one_configuration_at_a_time(
@@ -142,7 +107,7 @@ def test_a_sweep_without_distributions_has_one_configuration_at_a_time(
 ) -> None:
     fixed = ("model=toy:2x64", "target={task: nli}", "search={trials: 1, seeds: 2}")
     ledger = open_ledger(home, sweep := sweep_from(TEXT, *fixed))
-    assert [asked(ledger, sweep).seed for _ in range(2)] == [0, 1]
+    assert [ask(ledger, sweep).seed for _ in range(2)] == [0, 1]
     assert ledger.ask(sweep, bounds) is None
 
 
@@ -155,8 +120,8 @@ def test_one_path_may_have_other_options_in_another_block(
     )
     sweep = sweep_from(TEXT, align, "search={trials: 12, sampler: tpe}")
     seen = {
-        (str(one[1]["align"])[:40].count("tlm"), one[1]["align.steps"])
-        for one in run_through(home, sweep, reopen=False)
+        (str(row[1]["align"])[:40].count("tlm"), row[1]["align.steps"])
+        for row in run_through(home, sweep, reopen=False)
     }
     assert {steps for is_tlm, steps in seen if is_tlm} <= {10, 20}
     assert {steps for is_tlm, steps in seen if not is_tlm} <= {5, 50}
@@ -178,31 +143,31 @@ def test_interrupted_at_every_point_it_asks_what_an_unbroken_sweep_asks(
 
 
 def test_another_seed_asks_other_trials(tmp_path: Path, sweep_from: ReadSweep) -> None:
-    one = run_through(Home(tmp_path / "a"), sweep_from(TEXT), reopen=False)
-    other = run_through(Home(tmp_path / "b"), sweep_from(TEXT, "search.seed=8"), reopen=False)
-    assert [trial[1] for trial in one] != [trial[1] for trial in other]
+    first = run_through(Home(tmp_path / "a"), sweep_from(TEXT), reopen=False)
+    second = run_through(Home(tmp_path / "b"), sweep_from(TEXT, "search.seed=8"), reopen=False)
+    assert [trial[1] for trial in first] != [trial[1] for trial in second]
 
 
-def test_tpe_learns_from_what_it_was_told(home: Home, sweep_from: ReadSweep) -> None:
+def test_tpe_learns_from_results(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT, "search={trials: 24, sampler: tpe}")
-    rates = [one[1]["target.learning_rate"] for one in run_through(home, sweep, reopen=False)]
+    rates = [row[1]["target.learning_rate"] for row in run_through(home, sweep, reopen=False)]
     assert sum(rates[12:]) / 12 > sum(rates[:10]) / 10
 
 
 # -- going on -----------------------------------------------------------------------------
 
 
-def test_a_running_trial_is_taken_up_with_the_same_assignment(
+def test_a_running_trial_is_resumed_with_the_same_assignment(
     home: Home, ledger: Ledger, sweep: SweepSpec
 ) -> None:
-    tickets = [asked(ledger, sweep) for _ in range(3)]
-    ledger.begin_attempt(tickets[1].number)
+    asked_trials = [ask(ledger, sweep) for _ in range(3)]
+    ledger.begin_attempt(asked_trials[1].number)
     ledger.tell_complete(0, 0.5)
     again = open_ledger(home, sweep)
     assert again.running() == [1, 2]
-    assert again.resume_trial(2, sweep, bounds) == tickets[2]
+    assert again.resume_trial(2, sweep, bounds) == asked_trials[2]
     taken = again.resume_trial(1, sweep, bounds)
-    assert (taken.assignment, taken.seed) == (tickets[1].assignment, tickets[1].seed)
+    assert (taken.assignment, taken.seed) == (asked_trials[1].assignment, asked_trials[1].seed)
     assert taken.attempt == 1
     assert again.begin_attempt(1) == 2
     again.tell_complete(1, 0.4)
@@ -219,7 +184,7 @@ def die_in_the_middle_of_a_line(journal: str) -> None:
 def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
     home: Home, ledger: Ledger, sweep: SweepSpec
 ) -> None:
-    asked(ledger, sweep)
+    ask(ledger, sweep)
     before = ledger.trials()
     writer = multiprocessing.get_context("fork").Process(
         target=die_in_the_middle_of_a_line, args=(str(home.ledger_journal("t")),)
@@ -230,7 +195,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
     again = open_ledger(home, sweep)
     assert again.trials() == before
     again.tell_complete(0, 0.5)
-    asked(again, sweep)
+    ask(again, sweep)
     assert [trial.state for trial in load_ledger(home, "t").trials()] == ["complete", "running"]
 
 
@@ -247,14 +212,16 @@ def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
         "places.tracking=http://localhost:5000",
     ],
 )
-def test_what_decides_no_result_may_change(home: Home, sweep_from: ReadSweep, change: str) -> None:
+def test_keys_that_do_not_decide_results_may_change(
+    home: Home, sweep_from: ReadSweep, change: str
+) -> None:
     open_ledger(home, sweep_from(TEXT))
     changed = sweep_from(TEXT, change)
     assert open_ledger(home, changed).sweep == json.loads(json.dumps(changed.resolved()))
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "expected"),
     [
         ("search.seed=8", "search.seed: 7 -> 8"),
         ("search.seeds=2", "search.seeds: 1 -> 2"),
@@ -267,13 +234,13 @@ def test_what_decides_no_result_may_change(home: Home, sweep_from: ReadSweep, ch
         ("resources={precision: bf16, zero_stage: 1}", "resources.precision"),
     ],
 )
-def test_what_makes_another_sweep_is_refused_by_name(
-    home: Home, sweep_from: ReadSweep, change: str, says: str
+def test_keys_that_make_another_sweep_are_refused_by_name(
+    home: Home, sweep_from: ReadSweep, change: str, expected: str
 ) -> None:
     open_ledger(home, sweep_from(TEXT))
     with pytest.raises(LedgerError) as caught:
         open_ledger(home, sweep_from(TEXT, change))
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
     assert "rename this one" in str(caught.value)
     assert open_ledger(home, sweep_from(TEXT)).sweep["search"]["seed"] == 7
 
@@ -287,7 +254,7 @@ def written_before(home: Home, sweep: SweepSpec, *keys: str) -> Ledger:
     return ledger
 
 
-def test_a_ledger_from_before_there_were_two_seeds_trains_on_with_its_one(
+def test_an_old_ledger_with_a_single_seed_keeps_it_for_training(
     home: Home, sweep_from: ReadSweep
 ) -> None:
     sweep = sweep_from(TEXT, "search.seeds=2")
@@ -296,14 +263,12 @@ def test_a_ledger_from_before_there_were_two_seeds_trains_on_with_its_one(
         ledger = open_ledger(home, again)
         assert continued(again, ledger).settings.search.training_seed == 7
     assert sweep_of_ledger(load_ledger(home, "t")).settings.search.training_seed == 7
-    assert [asked(ledger, continued(sweep, ledger)).seed for _ in range(2)] == [7, 8]
+    assert [ask(ledger, continued(sweep, ledger)).seed for _ in range(2)] == [7, 8]
     with pytest.raises(LedgerError, match=r"search\.training_seed: 7 -> 0"):
         open_ledger(home, sweep_from(TEXT, "search.seeds=2", "search.training_seed=0"))
 
 
-def test_a_ledger_from_before_a_key_goes_on_with_its_default(
-    home: Home, sweep_from: ReadSweep
-) -> None:
+def test_an_old_ledger_without_a_key_uses_its_default(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT)
     written_before(home, sweep, "concurrent", "first", "seeds")
     assert open_ledger(home, sweep).sweep == json.loads(json.dumps(sweep.resolved()))
@@ -315,7 +280,7 @@ def test_a_ledger_does_not_move_by_accident(home: Home, sweep_from: ReadSweep) -
     with pytest.raises(LedgerError, match="is in this home"):
         open_ledger(home, sweep_from(TEXT, url))
     outside = sweep_from(TEXT, url, "name=u")
-    asked(open_ledger(home, outside), outside)
+    ask(open_ledger(home, outside), outside)
     assert home.sweeps() == ["t", "u"]
     assert len(load_ledger(home, "u").trials()) == 1
     with pytest.raises(LedgerError, match=r"give places\.ledger as before"):
@@ -323,7 +288,7 @@ def test_a_ledger_does_not_move_by_accident(home: Home, sweep_from: ReadSweep) -
 
 
 @pytest.mark.parametrize("url", ["sqlite:////nowhere/at/all/x.db", "nosuch://x"])
-def test_a_database_that_cannot_be_reached_is_told_in_one_line(
+def test_an_unreachable_database_is_reported_in_one_line(
     home: Home, sweep_from: ReadSweep, url: str
 ) -> None:
     with pytest.raises(LedgerError, match=r"^t: the ledger cannot be opened") as caught:
@@ -333,14 +298,14 @@ def test_a_database_that_cannot_be_reached_is_told_in_one_line(
 
 
 @pytest.mark.parametrize("content", ["", "not a journal\nat all\n"])
-def test_a_file_that_is_no_ledger_is_refused(home: Home, content: str) -> None:
+def test_a_file_that_is_not_a_ledger_is_refused(home: Home, content: str) -> None:
     home.ledgers.mkdir(parents=True)
     home.ledger_journal("t").write_text(content)
     with pytest.raises(LedgerError, match="cannot be opened"):
         load_ledger(home, "t")
 
 
-def test_an_unknown_name_tells_which_there_are(home: Home, sweep_from: ReadSweep) -> None:
+def test_an_unknown_name_lists_the_known_ones(home: Home, sweep_from: ReadSweep) -> None:
     with pytest.raises(LedgerError, match="none yet"):
         load_ledger(home, "u")
     open_ledger(home, sweep_from(TEXT))
@@ -362,10 +327,8 @@ def test_the_sweep_comes_back_from_its_ledger(home: Home, sweep_from: ReadSweep)
 # -- telling ------------------------------------------------------------------------------
 
 
-def test_everything_told_is_there_when_it_is_read_again(
-    home: Home, ledger: Ledger, sweep: SweepSpec
-) -> None:
-    number = asked(ledger, sweep).number
+def test_a_reader_sees_all_that_was_written(home: Home, ledger: Ledger, sweep: SweepSpec) -> None:
+    number = ask(ledger, sweep).number
     uses = [StageUse("target", "k" * 64, "target nli 10", False, 10, 1.5),
             StageUse("evaluate", "e" * 64, "evaluate", True)]  # fmt: skip
     ledger.begin_attempt(number)
@@ -389,15 +352,15 @@ def test_everything_told_is_there_when_it_is_read_again(
     assert load_ledger(home, "t").study.user_attrs["started"] == 3
 
 
-def test_what_was_told_once_stays(ledger: Ledger, sweep: SweepSpec) -> None:
-    asked(ledger, sweep)
+def test_a_result_is_not_overwritten(ledger: Ledger, sweep: SweepSpec) -> None:
+    ask(ledger, sweep)
     ledger.tell_complete(0, 0.75)
     ledger.tell_complete(0, 0.1)
     assert ledger.trial(0).objective == 0.75
 
 
-def test_an_objective_that_is_no_number_is_a_failure(ledger: Ledger, sweep: SweepSpec) -> None:
-    asked(ledger, sweep)
+def test_a_nan_objective_is_a_failure(ledger: Ledger, sweep: SweepSpec) -> None:
+    ask(ledger, sweep)
     ledger.tell_complete(0, float("nan"))
     view = ledger.trial(0)
     assert (view.state, view.cause, view.objective) == ("failed", "nan", None)
@@ -411,18 +374,18 @@ def test_the_best_trial_is_the_best_complete_one(
     sweep = sweep_from(TEXT, f"objective.mode={mode}")
     ledger = open_ledger(home, sweep)
     for value in (0.5, 0.7, 0.0):
-        ledger.tell_complete(asked(ledger, sweep).number, value)
-    ledger.report(asked(ledger, sweep).number, 10, 5.0 if mode == "max" else -5.0)
+        ledger.tell_complete(ask(ledger, sweep).number, value)
+    ledger.report(ask(ledger, sweep).number, 10, 5.0 if mode == "max" else -5.0)
     ledger.tell_pruned(3)
-    found = ledger.best()
-    assert found is not None
-    assert found.trial.number == best
+    winner = ledger.best()
+    assert winner is not None
+    assert winner.trial.number == best
 
 
-def test_a_trial_that_is_not_there_is_refused(ledger: Ledger, sweep: SweepSpec) -> None:
+def test_an_unknown_trial_is_refused(ledger: Ledger, sweep: SweepSpec) -> None:
     with pytest.raises(LedgerError, match="no trial 0; there are none"):
         ledger.trial(0)
-    asked(ledger, sweep)
+    ask(ledger, sweep)
     with pytest.raises(LedgerError, match="no trial 1; the last one is 0"):
         ledger.trial(1)
     with pytest.raises(LedgerError, match="no trial -1"):
@@ -432,14 +395,14 @@ def test_a_trial_that_is_not_there_is_refused(ledger: Ledger, sweep: SweepSpec) 
 def test_failed_trials_are_queued_again_once(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT, "search.trials=2", "search.seeds=2")
     ledger = open_ledger(home, sweep)
-    first = asked(ledger, sweep)
+    first = ask(ledger, sweep)
     ledger.begin_attempt(0)
     ledger.set_run_id(0, "run")
     ledger.tell_failed(0, "oom", "out of memory", "log")
     assert (ledger.trial(0).cause, ledger.trial(0).log) == ("oom", "log")
     assert ledger.enqueue_failed() == [0]
     assert ledger.enqueue_failed() == []
-    again = asked(ledger, sweep)
+    again = ask(ledger, sweep)
     assert (again.assignment, again.seed, again.attempt) == (first.assignment, first.seed, 1)
     view = ledger.trial(again.number)
     assert (view.retry_of, view.mlflow_run_id, view.attempts) == (0, "run", 1)
@@ -447,8 +410,8 @@ def test_failed_trials_are_queued_again_once(home: Home, sweep_from: ReadSweep) 
     ledger.tell_failed(again.number, "oom", "out of memory")
     assert ledger.enqueue_failed() == [again.number]
     rest = []
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        rest.append(ticket)
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        rest.append(asked_trial)
     identities = [
         (trial.configuration, trial.repeat) for trial in ledger.trials() if trial.retry_of is None
     ]
@@ -460,12 +423,12 @@ def failed_ledger(home: Home, sweep_from: ReadSweep) -> tuple[Ledger, SweepSpec]
     sweep = sweep_from(TEXT, "search.trials=5")
     ledger = open_ledger(home, sweep)
     for cause in ("", "nan", "oom", "nan"):
-        number = asked(ledger, sweep).number
+        number = ask(ledger, sweep).number
         if cause:
             ledger.tell_failed(number, cause, "x")
         else:
             ledger.tell_complete(number, 0.5)
-    asked(ledger, sweep)
+    ask(ledger, sweep)
     return ledger, sweep
 
 
@@ -485,14 +448,14 @@ def test_failed_trials_are_chosen_by_cause_and_number(
     ledger, _ = failed_ledger(home, sweep_from)
     assert ledger.enqueue_failed(retry) == numbers
     queued = [trial for trial in ledger.trials() if trial.state == "waiting"]
-    assert [one.retry_of for one in queued] == numbers
-    for one in queued:
-        assert one.retry_of is not None
-        assert one.seed == ledger.trial(one.retry_of).seed
+    assert [view.retry_of for view in queued] == numbers
+    for view in queued:
+        assert view.retry_of is not None
+        assert view.seed == ledger.trial(view.retry_of).seed
 
 
 @pytest.mark.parametrize(
-    ("retry", "says"),
+    ("retry", "expected"),
     [
         (Retry(trials=(0,)), "trial 0 is complete, not failed; failed: 1, 2, 3"),
         (Retry(trials=(1, 4)), "trial 4 is queued, not failed"),
@@ -502,13 +465,13 @@ def test_failed_trials_are_chosen_by_cause_and_number(
     ],
 )
 def test_what_cannot_be_retried_is_refused_and_nothing_is_queued(
-    home: Home, sweep_from: ReadSweep, retry: Retry, says: str
+    home: Home, sweep_from: ReadSweep, retry: Retry, expected: str
 ) -> None:
     ledger, _ = failed_ledger(home, sweep_from)
     before = ledger.trials()
     with pytest.raises(LedgerError) as caught:
         ledger.enqueue_failed(retry)
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
     assert caught.value.exit_code == 2
     assert ledger.trials() == before
 
@@ -522,46 +485,14 @@ def test_a_trial_that_was_retried_is_retried_by_its_last_number(
         ledger.enqueue_failed(Retry(trials=(2,)))
     with pytest.raises(LedgerError, match=r"available: nan \(2\)"):
         ledger.enqueue_failed(Retry(cause="oom"))
-    ledger.tell_failed(asked(ledger, sweep).number, "oom", "x")
+    ledger.tell_failed(ask(ledger, sweep).number, "oom", "x")
     assert ledger.enqueue_failed(Retry(trials=(5,))) == [5]
 
 
-def test_where_nothing_failed_no_cause_can_be_retried(ledger: Ledger) -> None:
+def test_without_failed_trials_no_cause_can_be_retried(ledger: Ledger) -> None:
     assert ledger.enqueue_failed() == []
     with pytest.raises(LedgerError, match="no failed trial"):
         ledger.enqueue_failed(Retry(cause="oom"))
-
-
-# -- stopping early ------------------------------------------------------------------------
-
-
-def test_successive_halving_survives_reopening(tmp_path: Path, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(
-        TEXT, "early_stop={method: asha, grace_examples: 10, reduction: 2}", "search.trials=8"
-    )
-    halving = Halving(Fraction(1, 4), 2)
-
-    def stopped(home: Home, *, reopen: bool) -> list[tuple[int, int]]:
-        ledger = open_ledger(home, sweep)
-        ended: list[tuple[int, int]] = []
-        for number in range(8):
-            asked(ledger, sweep)
-            for examples in (5, 10, 20, 40):
-                ledger.report(number, examples, ((number * 5) % 8) / 10)
-                if reopen:
-                    ledger = open_ledger(home, sweep)
-                if ledger.should_stop_early(number, examples, 40, halving):
-                    ledger.tell_pruned(number)
-                    ended.append((number, examples))
-                    break
-            else:
-                ledger.tell_complete(number, ((number * 5) % 8) / 10)
-        return ended
-
-    unbroken = stopped(Home(tmp_path / "a"), reopen=False)
-    assert unbroken == stopped(Home(tmp_path / "b"), reopen=True)
-    assert 2 <= len(unbroken) <= 6
-    assert all(examples >= 10 for _, examples in unbroken)
 
 
 # -- other eyes -----------------------------------------------------------------------------
@@ -571,7 +502,7 @@ def test_the_ledger_opens_in_the_optuna_dashboard(
     home: Home, ledger: Ledger, sweep: SweepSpec
 ) -> None:
     dashboard = pytest.importorskip("optuna_dashboard")
-    ledger.tell_complete(asked(ledger, sweep).number, 0.5)
+    ledger.tell_complete(ask(ledger, sweep).number, 0.5)
     app = dashboard.wsgi(load_ledger(home, "t").study._storage)
     status: list[str] = []
     body = b"".join(
@@ -593,19 +524,19 @@ def test_the_ledger_opens_in_the_optuna_dashboard(
     assert summary["study_name"] == "t"
 
 
-def test_runs_that_were_told_late_are_all_known_and_none_is_written_with_all_others(
+def test_late_run_ids_are_all_known_and_written_in_parts(
     home: Home, ledger: Ledger, sweep: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book, "RUNS_PER_ATTRIBUTE", 2)
     for _ in range(5):
-        ledger.tell_complete(asked(ledger, sweep).number, 0.5)
+        ledger.tell_complete(ask(ledger, sweep).number, 0.5)
     # As one attribute holds them that was written before there were several.
     ledger.note(book.LATE_RUNS, {"1": "run 1", "2": "another"})
     for number in (3, 0, 4, 2):
         ledger.trial(number)
         ledger.set_run_id(number, f"run {number}")
-    for one in (ledger, load_ledger(home, "t")):
-        assert [view.mlflow_run_id for view in one.trials()] == [f"run {n}" for n in range(5)]
+    for reader in (ledger, load_ledger(home, "t")):
+        assert [view.mlflow_run_id for view in reader.trials()] == [f"run {n}" for n in range(5)]
     written = {name: runs for name, runs in ledger.study.user_attrs.items() if ":" in name}
     assert {name: len(runs) for name, runs in written.items()} == {
         "mlflow_run_ids:0": 2, "mlflow_run_ids:2": 2, "mlflow_run_ids:4": 1,
@@ -630,8 +561,8 @@ def test_a_driver_that_dies_while_it_asks_changes_no_point(
     def begun(name: str) -> Ledger:
         ledger = open_ledger(Home(tmp_path / name), sweep)
         for _ in range(num_before):
-            ticket = asked(ledger, sweep)
-            ledger.tell_complete(ticket.number, objective_of(ticket))
+            asked_trial = ask(ledger, sweep)
+            ledger.tell_complete(asked_trial.number, objective_of(asked_trial))
         return ledger
 
     unbroken = begun("a")
@@ -651,10 +582,10 @@ def test_a_driver_that_dies_while_it_asks_changes_no_point(
     monkeypatch.setattr(book, "suggest", suggest)
     again = open_ledger(Home(tmp_path / "b"), sweep)
     assert again.running() == [num_before]
-    ticket = again.resume_trial(num_before, sweep, bounds)
-    assert ticket == asked(unbroken, sweep)
-    assert again.trial(num_before).assignment == ticket.assignment
-    assert again.resume_trial(num_before, sweep, bounds) == ticket
+    asked_trial = again.resume_trial(num_before, sweep, bounds)
+    assert asked_trial == ask(unbroken, sweep)
+    assert again.trial(num_before).assignment == asked_trial.assignment
+    assert again.resume_trial(num_before, sweep, bounds) == asked_trial
 
 
 def test_a_retry_has_not_begun_before_its_own_first_attempt(
@@ -662,22 +593,20 @@ def test_a_retry_has_not_begun_before_its_own_first_attempt(
 ) -> None:
     sweep = sweep_from(TEXT, "search.trials=1")
     ledger = open_ledger(home, sweep)
-    first = asked(ledger, sweep).number
+    first = ask(ledger, sweep).number
     assert not ledger.has_begun(first)
     ledger.begin_attempt(first)
     assert ledger.has_begun(first)
     ledger.tell_failed(first, "nan", "x")
     ledger.enqueue_failed()
-    again = asked(ledger, sweep).number
+    again = ask(ledger, sweep).number
     assert not ledger.has_begun(again)
     ledger.begin_attempt(again)
     assert ledger.has_begun(again)
 
 
-def test_a_trial_that_went_on_after_all_has_no_cause_of_failure(
-    ledger: Ledger, sweep: SweepSpec
-) -> None:
-    number = asked(ledger, sweep).number
+def test_a_trial_that_continued_has_no_cause_of_failure(ledger: Ledger, sweep: SweepSpec) -> None:
+    number = ask(ledger, sweep).number
     # Its driver died while it wrote the failure down.
     for name in ("cause", "message", "log"):
         ledger._trial(number).set_user_attr(name, "nan")

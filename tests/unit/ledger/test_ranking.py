@@ -1,4 +1,4 @@
-"""What a sweep selects: the configuration with the best mean, and of it the best seed."""
+"""A sweep selects the configuration with the best mean, and its best seed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_one_lucky_seed_selects_nothing() -> None:
     assert best.objective == pytest.approx(0.6)
 
 
-def test_where_less_is_better_the_least_is_selected() -> None:
+def test_with_mode_min_the_smallest_mean_is_selected() -> None:
     best = winner(LUCKY, 2, "min")
     assert best is not None
     assert (best.configuration, best.trial.number, best.runner_up) == (0, 1, 1)

@@ -1,4 +1,4 @@
-"""TPE asks what Optuna's does, and compares trials that were stopped early fairly."""
+"""TPE asks the same as Optuna's, and compares trials that were stopped early fairly."""
 
 from __future__ import annotations
 

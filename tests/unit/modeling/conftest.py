@@ -1,4 +1,4 @@
-"""Tiny random models in Hugging Face layout, and the small real ones where they are at hand."""
+"""Tiny random models in Hugging Face layout, and the small real ones if they are available."""
 
 from __future__ import annotations
 

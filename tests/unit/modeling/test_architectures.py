@@ -1,4 +1,4 @@
-"""Every family of encoders that users come with, tiny and random, through all that is trained."""
+"""Every family of encoders that users bring, tiny and random, through all trainings."""
 
 from __future__ import annotations
 
@@ -108,18 +108,20 @@ def batch_of(loaded: Loaded, kind: str = "pair", *, more_padding: int = 0) -> di
     """Two rows of two sentences, with token types 0 and 1 whatever the model."""
     pairs = [("the cat sat on the mat", "dogs sat here"), ("a cat", "the mat")]
     tokens = loaded.tokenizer(
-        [one for one, _ in pairs], [other for _, other in pairs], return_tensors="pt",
+        [tensor for tensor, _ in pairs], [other for _, other in pairs], return_tensors="pt",
         padding="longest", return_token_type_ids=True,
     )  # fmt: skip
     batch = {name: tokens[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
     fill = {"input_ids": loaded.tokenizer.pad_token_id}
     batch = {
-        name: torch.nn.functional.pad(one, (0, more_padding), value=fill.get(name, 0))
-        for name, one in batch.items()
+        name: torch.nn.functional.pad(tensor, (0, more_padding), value=fill.get(name, 0))
+        for name, tensor in batch.items()
     }
     num_parts = {"choice": 2, "ranking": 3}.get(kind)
     if num_parts is not None:
-        batch = {name: one.unsqueeze(1).repeat(1, num_parts, 1) for name, one in batch.items()}
+        batch = {
+            name: tensor.unsqueeze(1).repeat(1, num_parts, 1) for name, tensor in batch.items()
+        }
     labels: dict[str, Tensor] = {
         "pair": torch.tensor([0, 2]),
         "choice": torch.tensor([0, 1]),
@@ -180,7 +182,7 @@ def test_every_head_is_trained_on_it(
     table = encoder.get_input_embeddings().weight
     assert table.grad is not None
     assert table.grad.any()
-    silent = [name for name, one in network.named_parameters() if one.grad is None]
+    silent = [name for name, tensor in network.named_parameters() if tensor.grad is None]
     assert not silent, "what no loss reaches is stepped by some optimizers and skipped by others"
 
 
@@ -202,7 +204,7 @@ def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:
         methods.AdversarialRobust(method="adversarial", steps=1, step_size=0.1, epsilon=0.1),
         methods.RandomRobust(method="random", draws=1, epsilon=0.5),
     ],
-    ids=lambda one: one.method,
+    ids=lambda tensor: tensor.method,
 )
 def test_word_embeddings_are_perturbed(
     loaded: Loaded, encoder: transformers.PreTrainedModel, settings: methods.Robust
@@ -213,14 +215,14 @@ def test_word_embeddings_are_perturbed(
     # Without dropout, so that nothing but the perturbation makes a difference.
     for part in (network.encoder, network.head):
         part.eval()
-    there = network(batch)
-    there.backward()
-    assert there.isfinite()
+    loss = network(batch)
+    loss.backward()
+    assert loss.isfinite()
     assert encoder.get_input_embeddings().weight.grad is not None
     with torch.no_grad():
         true, again = network.eval()(batch), plain.eval()(batch)
     assert torch.equal(true, again)
-    assert not torch.allclose(there.detach(), true, rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(loss.detach(), true, rtol=1e-6, atol=1e-7)
 
 
 def test_masked_pieces_are_predicted_through_the_table_of_embeddings(
@@ -243,10 +245,10 @@ def test_words_are_swapped_with_their_translations(
     settings = methods.Weam(objective="weam", steps=1, batch_size=2, learning_rate=1e-3)
     batch = batch_of(loaded, "mlm")
     length = batch["input_ids"].shape[1]
-    own = torch.eye(length).expand(2, length, length)
-    mirrored = own.flip(-1)
+    identity = torch.eye(length).expand(2, length, length)
+    mirrored = identity.flip(-1)
     losses = []
-    for swap in (own, mirrored):
+    for swap in (identity, mirrored):
         network = WeamNetwork(encoder, settings, seed=0)
         for part in (network.encoder, network.head):
             part.eval()
@@ -254,7 +256,7 @@ def test_words_are_swapped_with_their_translations(
     losses[1].backward()
     assert losses[1].isfinite()
     assert not torch.allclose(*losses, rtol=1e-6, atol=0)
-    silent = [name for name, one in network.named_parameters() if one.grad is None]
+    silent = [name for name, tensor in network.named_parameters() if tensor.grad is None]
     assert not silent
 
 
@@ -263,9 +265,11 @@ def test_sentences_are_contrasted(loaded: Loaded, encoder: transformers.PreTrain
         objective="contrastive", steps=1, layer=2, batch_size=2, learning_rate=1e-3
     )
     batch = {
-        name: one for name, one in batch_of(loaded).items() if name not in ("labels", "denominator")
+        name: tensor
+        for name, tensor in batch_of(loaded).items()
+        if name not in ("labels", "denominator")
     }
-    others = {f"other_{name}": one.flip(0) for name, one in batch.items()}
+    others = {f"other_{name}": tensor.flip(0) for name, tensor in batch.items()}
     loss = ContrastiveNetwork(encoder, settings)(
         {
             **batch,
@@ -277,7 +281,7 @@ def test_sentences_are_contrasted(loaded: Loaded, encoder: transformers.PreTrain
     )
     loss.backward()
     assert loss.isfinite()
-    assert not [name for name, one in encoder.named_parameters() if one.grad is None]
+    assert not [name for name, tensor in encoder.named_parameters() if tensor.grad is None]
 
 
 def test_positions_begin_anew_or_are_refused(loaded: Loaded) -> None:
@@ -292,8 +296,8 @@ def test_positions_begin_anew_or_are_refused(loaded: Loaded) -> None:
         return
     with torch.no_grad():
         plain, same, other = (
-            hidden_states(loaded.encoder, one)[-1][batch["attention_mask"] == 1]
-            for one in (
+            hidden_states(loaded.encoder, inputs)[-1][batch["attention_mask"] == 1]
+            for inputs in (
                 batch, {**batch, "position_ids": counted}, {**batch, "position_ids": reset}
             )
         )  # fmt: skip
@@ -313,8 +317,8 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(loaded: Loaded, kind: 
         length = int(batch["attention_mask"][1:].sum(dim=-1).max())
         alone = network.predict(
             {
-                name: one[1:, ..., :length]
-                for name, one in batch.items()
+                name: tensor[1:, ..., :length]
+                for name, tensor in batch.items()
                 if name not in ("labels", "denominator")
             }
         )
@@ -331,25 +335,23 @@ def test_padding_and_the_rest_of_the_batch_change_nothing(loaded: Loaded, kind: 
     torch.testing.assert_close(wide, plain, rtol=1e-4, atol=1e-5)
 
 
-def test_what_was_saved_gives_the_same_states(loaded: Loaded, tmp_path: Path) -> None:
+def test_a_saved_encoder_gives_the_same_states(loaded: Loaded, tmp_path: Path) -> None:
     save_encoder(loaded.encoder, loaded.tokenizer, tmp_path)
     again, _ = load_saved(tmp_path)
     again.eval()
     loaded.encoder.eval()
     batch = batch_of(loaded)
     with torch.no_grad():
-        for one, other in zip(
+        for first, second in zip(
             hidden_states(again, batch), hidden_states(loaded.encoder, batch), strict=True
         ):
-            assert torch.equal(one, other)
+            assert torch.equal(first, second)
     saved = model_facts(Model(name=str(tmp_path)), None)
     for name in ("num_layers", "hidden_size", "max_positions", "reads_positions"):
         assert getattr(saved, name) == getattr(loaded.facts, name)
 
 
-def test_sentences_of_a_pair_are_told_apart_as_by_the_original(
-    loaded: Loaded, tmp_path: Path
-) -> None:
+def test_token_types_of_a_pair_are_those_of_the_original(loaded: Loaded, tmp_path: Path) -> None:
     """Tokenizers here list no token types, as those without a class of their own never do."""
     texts = ("the cat sat on the mat", "dogs sat here")
     original = transformers.AutoModel.from_pretrained(loaded.folder).eval()
@@ -365,7 +367,7 @@ def test_sentences_of_a_pair_are_told_apart_as_by_the_original(
     loaded.encoder.eval()
     with torch.no_grad():
         ours = hidden_states(
-            loaded.encoder, {name: torch.from_numpy(one) for name, one in batch.items()}
+            loaded.encoder, {name: torch.from_numpy(tensor) for name, tensor in batch.items()}
         )[-1]
         for inputs in (asked, unasked):
             theirs = original(**inputs)[0]

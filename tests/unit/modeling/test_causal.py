@@ -1,4 +1,4 @@
-"""Decoder-only models are refused by what they do, before anything is started."""
+"""Decoder-only models are refused by their behaviour, before anything is started."""
 
 from __future__ import annotations
 

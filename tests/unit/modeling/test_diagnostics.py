@@ -1,4 +1,4 @@
-"""Diagnostics of layers: what they take no account of, and numbers known beforehand."""
+"""Diagnostics of layers: invariances, and values that are known in advance."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def words(*sentences: list[list[float]]) -> States:
     """One layer; a sentence is a list of the states of its words."""
     counts = torch.tensor([len(sentence) for sentence in sentences])
     every = torch.tensor([word for sentence in sentences for word in sentence])
-    own = Words(every[None], counts.cumsum(0) - counts, counts)
-    return States(torch.zeros(1, len(sentences), every.shape[1]), own)
+    kept = Words(every[None], counts.cumsum(0) - counts, counts)
+    return States(torch.zeros(1, len(sentences), every.shape[1]), kept)
 
 
 def links(*sentences: list[tuple[int, int]]) -> list[Tensor]:
@@ -42,8 +42,8 @@ def test_every_entry_has_an_implementation_and_the_name_that_sweeps_use() -> Non
 
 @given(seed=seeds, num=st.integers(4, 40), width=st.integers(1, 60))
 def test_cka_of_a_space_with_itself_is_one(seed: int, num: int, width: int) -> None:
-    own = States(random(2, num, width, seed=seed))
-    torch.testing.assert_close(cka(own, own), torch.ones(2, dtype=torch.float64))
+    kept = States(random(2, num, width, seed=seed))
+    torch.testing.assert_close(cka(kept, kept), torch.ones(2, dtype=torch.float64))
 
 
 @given(
@@ -53,15 +53,15 @@ def test_cka_of_a_space_with_itself_is_one(seed: int, num: int, width: int) -> N
     scale=st.floats(1e-3, 1e3),
     shift=st.floats(-5, 5),
 )
-def test_cka_takes_no_account_of_rotation_scale_and_shift(
+def test_cka_does_not_depend_on_rotation_scale_and_shift(
     seed: int, num: int, width: int, scale: float, shift: float
 ) -> None:
-    one, other = random(1, num, width, seed=seed), random(1, num, width, seed=seed + 1)
+    first, second = random(1, num, width, seed=seed), random(1, num, width, seed=seed + 1)
     turned = torch.linalg.qr(random(width, width, seed=seed + 2).double())[0]
-    moved = scale * (one.double() @ turned) + shift
-    expected = cka(States(one), States(other))
-    torch.testing.assert_close(cka(States(moved), States(other)), expected, rtol=1e-6, atol=1e-8)
-    torch.testing.assert_close(cka(States(other), States(one)), expected)
+    moved = scale * (first.double() @ turned) + shift
+    expected = cka(States(first), States(second))
+    torch.testing.assert_close(cka(States(moved), States(second)), expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(cka(States(second), States(first)), expected)
 
 
 def test_cka_of_independent_spaces_is_about_zero_also_where_they_are_wide() -> None:
@@ -84,14 +84,14 @@ def test_cka_of_a_space_in_which_all_is_one_is_not_defined() -> None:
 
 @given(seed=seeds, num=st.integers(2, 30))
 def test_every_sentence_of_one_language_finds_itself(seed: int, num: int) -> None:
-    own = States(random(3, num, 8, seed=seed))
-    assert retrieval(own, own).tolist() == [1.0] * 3
+    kept = States(random(3, num, 8, seed=seed))
+    assert retrieval(kept, kept).tolist() == [1.0] * 3
 
 
 def test_retrieval_is_the_mean_of_both_directions() -> None:
     # All three find theirs; on the way back the one at 50 degrees is nearer to that at 40.
     first, second = (
-        torch.tensor([[[math.cos(one), math.sin(one)] for one in map(math.radians, angles)]])
+        torch.tensor([[[math.cos(angle), math.sin(angle)] for angle in map(math.radians, angles)]])
         for angles in ((0, 40, 80), (10, 45, 50))
     )
     assert float(retrieval(States(first), States(second))) == pytest.approx((1 + 2 / 3) / 2)
@@ -105,19 +105,19 @@ def test_sentences_that_look_alike_are_not_found() -> None:
 
 def test_the_error_rate_of_och_and_ney_by_hand() -> None:
     # A has 4 links, 2 of them sure and 3 possible; gold has 3 sure ones: 1 - (2 + 3) / (4 + 3).
-    two, three, four = (torch.tensor([float(one)]) for one in (2, 3, 4))
+    two, three, four = (torch.tensor([float(number)]) for number in (2, 3, 4))
     assert float(error_rate(four, two, three, 3)) == pytest.approx(2 / 7)
 
 
 def test_words_are_aligned_where_each_is_the_nearest_of_the_other() -> None:
-    likeness = torch.tensor([[[[0.9, 0.8, 0.1], [0.7, 0.2, 0.3]]]])
-    there = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
-    assert mutual(likeness, *there).tolist() == [[[0, -1]]]
+    similarity = torch.tensor([[[[0.9, 0.8, 0.1], [0.7, 0.2, 0.3]]]])
+    exist = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
+    assert mutual(similarity, *exist).tolist() == [[[0, -1]]]
     without_first = torch.tensor([[False, True, True]])
-    assert mutual(likeness, there[0], without_first).tolist() == [[[1, 2]]]
+    assert mutual(similarity, exist[0], without_first).tolist() == [[[1, 2]]]
     none = torch.zeros(1, 3, dtype=torch.bool)
-    assert mutual(likeness, there[0], none).tolist() == [[[-1, -1]]]
-    assert mutual(likeness, none[:, :2], there[1]).tolist() == [[[-1, -1]]]
+    assert mutual(similarity, exist[0], none).tolist() == [[[-1, -1]]]
+    assert mutual(similarity, none[:, :2], exist[1]).tolist() == [[[-1, -1]]]
 
 
 X, Y, Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
@@ -145,8 +145,8 @@ def test_alignment_errors_by_hand(
     gold: list[list[tuple[int, int]]],
     expected: float,
 ) -> None:
-    found = alignment(words(*first), words(*second), links(*gold))
-    assert float(found) == pytest.approx(expected, abs=1e-9)
+    error = alignment(words(*first), words(*second), links(*gold))
+    assert float(error) == pytest.approx(expected, abs=1e-9)
 
 
 def test_alignment_is_not_defined_without_gold() -> None:
@@ -193,19 +193,19 @@ def test_parts_are_put_back_into_the_order_of_the_sample(order: list[int], cut: 
 
 def by_sentence(states: States) -> list[list[list[float]]]:
     """The words of each sentence in the only layer."""
-    own = states.words
-    assert own is not None
+    kept = states.words
+    assert kept is not None
     return [
-        own.directions[0, begin : begin + count].tolist()
-        for begin, count in zip(own.begins.tolist(), own.counts.tolist(), strict=True)
+        kept.directions[0, begin : begin + count].tolist()
+        for begin, count in zip(kept.begins.tolist(), kept.counts.tolist(), strict=True)
     ]
 
 
-def test_words_that_only_fill_up_rows_are_let_go() -> None:
+def test_padding_words_are_dropped() -> None:
     padded = torch.tensor([[[X, [0.0, 2.0, 0.0]], [[3.0, 0.0, 4.0], Y]]])
-    own = words_of(padded, [2, 1])
-    assert own.directions.tolist()[0] == [X, Y, pytest.approx([0.6, 0.0, 0.8])]
-    assert (own.begins.tolist(), own.counts.tolist()) == ([0, 2], [2, 1])
+    kept = words_of(padded, [2, 1])
+    assert kept.directions.tolist()[0] == [X, Y, pytest.approx([0.6, 0.0, 0.8])]
+    assert (kept.begins.tolist(), kept.counts.tolist()) == ([0, 2], [2, 1])
 
 
 def test_samples_of_the_same_sentences_share_their_words() -> None:

@@ -31,7 +31,7 @@ def states(encoder: PreTrainedModel, tokenizer: Any) -> tuple[torch.Tensor, ...]
 
 def assert_equal_bits(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> None:
     assert len(first) == len(second) > 1
-    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def perturbed(encoder: PreTrainedModel) -> PreTrainedModel:

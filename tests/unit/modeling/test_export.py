@@ -1,4 +1,4 @@
-"""An exported folder: the same bits for xlt-ray and for transformers, or an error in a line."""
+"""An exported folder: the same bits for xlt-ray and for transformers, or an error in one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DLFA = {"method": "dlfa", "layer": 1, "reduction": 4}
 TRAINED: list[TaskKind] = [name for name, entry in KINDS.items() if entry.is_trained]
 
 
-def told(kind: TaskKind, fusion: dict[str, Any]) -> Exported:
+def metadata_of(kind: TaskKind, fusion: dict[str, Any]) -> Exported:
     return Exported(
         sweep="s", trial=0, configuration=0, seed=0, params={}, objective=0.5, selection="",
         model="m", task="t", kind=kind, labels=LABELS if KINDS[kind].has_labels else (),
@@ -41,17 +41,17 @@ def exported(
     """A network that nobody has initialised so, and the folder that it was exported to."""
     tokenizer = load_tokenizer(model, VOCABULARY)
     encoder = perturbed(load_encoder(model, tokenizer, 0))
-    says = told(kind, fusion)
+    metadata = metadata_of(kind, fusion)
     settings = method_named(FUSIONS, fusion["method"]).settings.model_validate(fusion)
-    network = build_network(encoder, kind, settings, len(says.labels), seed=7)
+    network = build_network(encoder, kind, settings, len(metadata.labels), seed=7)
     made, folder = place / "made", place / "exported"
     made.mkdir()
     folder.mkdir()
     save_encoder(encoder, tokenizer, made)
     save_extra(network, made / HEAD)
     names = sorted(file.name for file in made.iterdir())
-    says = write_exported(made, names, says, folder, trust_remote_code=False)
-    return network.eval(), folder, says
+    metadata = write_exported(made, names, metadata, folder, trust_remote_code=False)
+    return network.eval(), folder, metadata
 
 
 def batch(network: Network, kind: TaskKind) -> dict[str, torch.Tensor]:
@@ -70,15 +70,15 @@ def logits(network: Network, rows: dict[str, torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", TRAINED)
 @pytest.mark.parametrize("fusion", [{"method": "none"}, DLFA], ids=["plain", "dlfa"])
-def test_what_is_loaded_gives_the_bits_that_were_exported(
+def test_a_loaded_network_gives_the_exported_bits(
     kind: TaskKind, fusion: dict[str, Any], tmp_path: Path
 ) -> None:
-    network, folder, says = exported(Model(name="toy:2x32"), kind, fusion, tmp_path)
+    network, folder, metadata = exported(Model(name="toy:2x32"), kind, fusion, tmp_path)
     loaded = load_exported(folder)
     rows = batch(network, kind)
     assert torch.equal(logits(loaded.network, rows), logits(network, rows))
     assert not loaded.network.training
-    assert loaded.metadata == says
+    assert loaded.metadata == metadata
 
 
 def test_auto_model_gives_the_encoder_of_every_family(folder: Path, tmp_path: Path) -> None:
@@ -106,23 +106,23 @@ UNLIKE = {("distilbert", "pair")}
 def test_a_class_of_transformers_gives_the_same_logits_or_is_not_named(
     family: str, folder: Path, kind: TaskKind, tmp_path: Path
 ) -> None:
-    network, out, says = exported(Model(name=str(folder)), kind, {"method": "none"}, tmp_path)
+    network, out, metadata = exported(Model(name=str(folder)), kind, {"method": "none"}, tmp_path)
     if (family, kind) in UNLIKE:
-        assert says.transformers_class == ""
+        assert metadata.transformers_class == ""
         return
     whole = CLASSES[kind].from_pretrained(out).eval()
-    assert type(whole).__name__ == says.transformers_class
+    assert type(whole).__name__ == metadata.transformers_class
     rows = batch(network, kind)
     with torch.inference_mode():
         answer = whole(**rows)
-    mine = logits(network, rows)
+    ours = logits(network, rows)
     if kind == "span":
         theirs = torch.stack([answer.start_logits, answer.end_logits], dim=1)
         is_piece = rows["attention_mask"].bool()
         for place in (0, 1):
-            assert torch.equal(mine[:, place][is_piece], theirs[:, place][is_piece])
+            assert torch.equal(ours[:, place][is_piece], theirs[:, place][is_piece])
     else:
-        assert torch.equal(mine, answer.logits)
+        assert torch.equal(ours, answer.logits)
         assert whole.config.id2label == dict(enumerate(LABELS))
 
 
@@ -137,13 +137,13 @@ def test_no_class_is_named_where_none_is_equal(
 
 
 def test_fields_of_a_newer_version_of_the_same_format_are_passed_over(tmp_path: Path) -> None:
-    _, folder, says = exported(Model(name="toy:2x32"), "tag", {"method": "none"}, tmp_path)
+    _, folder, metadata = exported(Model(name="toy:2x32"), "tag", {"method": "none"}, tmp_path)
     tree = json.loads((folder / FILE).read_text())
     (folder / FILE).write_text(json.dumps({**tree, "licence": "MIT"}))
-    assert read_exported(folder) == says
+    assert read_exported(folder) == metadata
 
 
-def test_a_folder_that_is_no_export_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_an_export_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"xlt.json cannot be read .*xlt export NAME DIR"):
         load_exported(tmp_path)
     _, folder, _ = exported(Model(name="toy:2x32"), "tag", {"method": "none"}, tmp_path)

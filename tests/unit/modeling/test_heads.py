@@ -1,4 +1,4 @@
-"""What heads begin with and what they drop, against the classes of transformers."""
+"""Initial weights and dropout of heads, compared with the classes of transformers."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def network_on(folder: Path, kind: TaskKind = "pair", seed: int = 0) -> tuple[Ne
 
 def pooler_in(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     saved = load_file(folder / "model.safetensors")
-    (weight,) = (one for name, one in saved.items() if "pooler" in name and one.dim() == 2)
-    (bias,) = (one for name, one in saved.items() if "pooler" in name and one.dim() == 1)
+    (weight,) = (tensor for name, tensor in saved.items() if "pooler" in name and tensor.dim() == 2)
+    (bias,) = (tensor for name, tensor in saved.items() if "pooler" in name and tensor.dim() == 1)
     return weight, bias
 
 
@@ -124,7 +124,9 @@ def test_without_a_pretrained_pooler_the_layer_is_new(tmp_path: Path) -> None:
     assert network.head.dense.weight.std().item() == pytest.approx(0.02, rel=0.1)
     (tmp_path / "saved").mkdir()
     save_result(network, tokenizer, tmp_path / "saved")
-    assert not [one for one in load_file(tmp_path / "saved/model.safetensors") if "pooler" in one]
+    assert not [
+        name for name in load_file(tmp_path / "saved/model.safetensors") if "pooler" in name
+    ]
 
 
 @pytest.mark.parametrize("family", POOLED)
@@ -145,10 +147,10 @@ def test_the_next_stage_begins_with_the_pooler_that_the_last_one_left(
     encoder, tokenizer = load_saved(tmp_path / "pair")
     (tmp_path / "tag").mkdir()
     save_result(build_network(encoder, "tag", NoFusion(), 5, 0), tokenizer, tmp_path / "tag")
-    for one, other in zip(pooler_in(tmp_path / "tag"), pooler_in(tmp_path / "pair"), strict=True):
-        assert torch.equal(one, other)
+    for tag, pair in zip(pooler_in(tmp_path / "tag"), pooler_in(tmp_path / "pair"), strict=True):
+        assert torch.equal(tag, pair)
 
 
-def test_what_another_family_has_for_a_pooler_is_left_out(tmp_path: Path) -> None:
+def test_the_pooler_of_another_family_is_left_out(tmp_path: Path) -> None:
     network, _ = network_on(folder_of("xlm-roberta", tmp_path, with_pooler=True))
     assert not torch.equal(network.head.dense.weight, pooler_in(tmp_path)[0])

@@ -87,7 +87,7 @@ def test_every_file_that_a_tokenizer_of_transformers_reads_is_in_the_digest() ->
     }
     assert {"vocab.txt", "spiece.model", "bpe.codes"} <= named
     patterns = facts._MODEL_FILES
-    assert not [one for one in named if not any(fnmatch(one, glob) for glob in patterns)]
+    assert not [name for name in named if not any(fnmatch(name, glob) for glob in patterns)]
 
 
 COMMITS = {"main": "a" * 40, "v2": "b" * 40}
@@ -125,15 +125,15 @@ def test_a_model_of_the_hub_is_that_of_its_revision(
     hub: str, revision: str | None, commit: str, depth: int
 ) -> None:
     model = Model(name=hub, revision=revision)
-    found = model_facts(model, None)
-    assert (found.name, found.weights, found.num_layers) == (hub, commit, depth)
-    tokenizer = load_tokenizer(model, None, revision=found.weights)
-    encoder = load_encoder(model, tokenizer, 0, revision=found.weights)
+    known = model_facts(model, None)
+    assert (known.name, known.weights, known.num_layers) == (hub, commit, depth)
+    tokenizer = load_tokenizer(model, None, revision=known.weights)
+    encoder = load_encoder(model, tokenizer, 0, revision=known.weights)
     assert encoder.config.num_hidden_layers == depth
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
-def test_a_revision_that_is_not_there_is_refused(hub: str) -> None:
+def test_a_missing_revision_is_refused(hub: str) -> None:
     with pytest.raises(ModelError, match=r"org/encoder@v3: neither .* check the name, the rev"):
         model_facts(Model(name=hub, revision="v3"), None)
 
@@ -160,7 +160,7 @@ def test_a_preset_without_toy_data_is_refused(load: Callable[..., object]) -> No
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
-def test_a_folder_that_is_not_there_names_its_neighbours(folder: Path) -> None:
+def test_a_missing_folder_names_similar_ones(folder: Path) -> None:
     with pytest.raises(ModelError, match="did you mean bert"):
         model_facts(Model(name=str(folder.parent / "bret")), None)
 

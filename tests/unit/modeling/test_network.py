@@ -40,7 +40,9 @@ DLFA = methods.DlfaFusion(method="dlfa", layer=0)
 MIX = methods.MixFusion(method="mix")
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
 every_kind = pytest.mark.parametrize("kind", [*TRAINED, "mlm"])
-every_fusion = pytest.mark.parametrize("settings", [NONE, DLFA, MIX], ids=lambda one: one.method)
+every_fusion = pytest.mark.parametrize(
+    "settings", [NONE, DLFA, MIX], ids=lambda tensor: tensor.method
+)
 
 
 def made(
@@ -107,7 +109,7 @@ def test_the_loss_does_not_depend_on_what_cannot_learn(toy_encoder: Encoders, ki
 
 
 @every_kind
-def test_a_batch_without_labels_asked_gives_zero_loss_and_gradient(
+def test_a_batch_without_labelled_places_gives_zero_loss_and_gradient(
     toy_encoder: Encoders, kind: str
 ) -> None:
     network, batch = made(toy_encoder(), kind), batch_of(kind)
@@ -185,7 +187,7 @@ def test_new_parameters_come_from_the_seed_alone(toy_encoder: Encoders) -> None:
     again = build_network(toy_encoder(seed=2), "pair", DLFA, 3, seed=7)
     other = build_network(toy_encoder(seed=1), "pair", DLFA, 3, seed=8)
     assert all(
-        torch.equal(one, extra_state(again)[name]) for name, one in extra_state(first).items()
+        torch.equal(tensor, extra_state(again)[name]) for name, tensor in extra_state(first).items()
     )
     assert not torch.equal(first.head.output.weight, other.head.output.weight)
     assert not torch.equal(first.fusion.local.down.weight, other.fusion.local.down.weight)
@@ -211,7 +213,7 @@ def test_masked_lm_shares_the_embeddings(toy_encoder: Encoders) -> None:
     assert network.head.tied is table
     network.to(torch.bfloat16)
     assert network.head.tied is network.encoder.get_input_embeddings().weight
-    names = [name for name, one in network.named_parameters() if one is network.head.tied]
+    names = [name for name, tensor in network.named_parameters() if tensor is network.head.tied]
     assert len(names) == 1
 
 
@@ -222,8 +224,8 @@ def test_extra_parameters_come_back(
 ) -> None:
     network, batch = made(toy_encoder(), kind, settings), batch_of(kind)
     with torch.no_grad():
-        for one in extra_state(network).values():
-            one.mul_(1.1).add_(0.01)
+        for tensor in extra_state(network).values():
+            tensor.mul_(1.1).add_(0.01)
     save_extra(network, tmp_path / "extra.safetensors")
     fresh = made(toy_encoder(), kind, settings)
     assert not torch.equal(fresh.predict(batch), network.predict(batch))
@@ -232,9 +234,7 @@ def test_extra_parameters_come_back(
 
 
 @every_kind
-def test_extra_parameters_and_the_encoder_are_all_there_is(
-    toy_encoder: Encoders, kind: str
-) -> None:
+def test_every_parameter_is_extra_or_the_encoders(toy_encoder: Encoders, kind: str) -> None:
     network = made(toy_encoder(), kind, DLFA)
     named = {name for name, _ in network.named_parameters()}
     assert {name for name in named if not name.startswith("encoder.")} == extra_state(
@@ -264,9 +264,9 @@ def test_a_damaged_extra_file_is_refused(toy_encoder: Encoders, tmp_path: Path) 
 def test_an_option_is_scored_without_looking_at_the_others(toy_encoder: Encoders) -> None:
     network, batch = made(toy_encoder(), "choice", DLFA).eval(), batch_of("choice")
     logits = network.predict(batch)
-    two = {name: one[:, :2] for name, one in batch.items() if one.dim() == 3}
+    two = {name: tensor[:, :2] for name, tensor in batch.items() if tensor.dim() == 3}
     torch.testing.assert_close(network.predict(two), logits[:, :2], rtol=1e-4, atol=1e-5)
-    turned = {name: one.flip(1) for name, one in batch.items() if one.dim() == 3}
+    turned = {name: tensor.flip(1) for name, tensor in batch.items() if tensor.dim() == 3}
     torch.testing.assert_close(network.predict(turned), logits.flip(1), rtol=1e-4, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Alignment objectives as networks: their equations, micro-batches, what they refuse."""
+"""Alignment objectives as networks: equations, micro-batches, refusals."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def sentences(seed: int) -> dict[str, Tensor]:
 
 
 def pairs(group: int = 3) -> dict[str, Tensor]:
-    other = {f"other_{name}": one for name, one in sentences(1).items()}
+    translations = {f"other_{name}": tensor for name, tensor in sentences(1).items()}
     return {
         **sentences(0),
-        **other,
+        **translations,
         "sentence": torch.arange(ROWS),
         "labels": torch.arange(ROWS) % group,
         "denominator": torch.tensor(float(ROWS)),
@@ -79,25 +79,25 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
     toy_encoder: Encoders, layer: int | None
 ) -> None:
     encoder, batch = toy_encoder(), pairs()
-    found = ContrastiveNetwork(encoder, settings_of(layer=layer, temperature=0.2))(batch)
+    loss = ContrastiveNetwork(encoder, settings_of(layer=layer, temperature=0.2))(batch)
     vectors = []
     for prefix in ("", "other_"):
         rows = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
         states = hidden_states(encoder, rows)[-1 if layer is None else layer]
         means = [
-            one[: int(mask.sum())].mean(dim=0)
-            for one, mask in zip(states, rows["attention_mask"], strict=True)
+            tensor[: int(mask.sum())].mean(dim=0)
+            for tensor, mask in zip(states, rows["attention_mask"], strict=True)
         ]
         vectors.append(torch.stack([mean / mean.norm() for mean in means]))
     expected = torch.zeros(())
     for group in (slice(0, 3), slice(3, 6)):
         cosines = vectors[0][group] @ vectors[1][group].T / 0.2
-        for one in (cosines, cosines.T):
-            expected = expected + functional.cross_entropy(one, torch.arange(3), reduction="sum")
-    torch.testing.assert_close(found, expected / 2 / ROWS)
+        for tensor in (cosines, cosines.T):
+            expected = expected + functional.cross_entropy(tensor, torch.arange(3), reduction="sum")
+    torch.testing.assert_close(loss, expected / 2 / ROWS)
 
 
-def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) -> None:
+def test_a_sentence_drawn_twice_is_not_its_own_negative(toy_encoder: Encoders) -> None:
     network, batch = ContrastiveNetwork(toy_encoder(), settings_of()), pairs()
     for name in list(batch):
         if name != "labels" and batch[name].dim():
@@ -105,15 +105,17 @@ def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) 
             batch[name][1] = batch[name][0]
     # Row 1 doubles row 0: both choose between row 0 and row 2 alone.
     first = network({**batch, "labels": torch.tensor([0, -100, -100, -100, -100, -100])})
-    cosines = network({name: one for name, one in batch.items() if name != "labels"})
+    cosines = network({name: tensor for name, tensor in batch.items() if name != "labels"})
     assert cosines.shape == (ROWS, 32)
-    other = {
-        name.removeprefix("other_"): one for name, one in batch.items() if name.startswith("other")
+    translations = {
+        name.removeprefix("other_"): tensor
+        for name, tensor in batch.items()
+        if name.startswith("other")
     }
-    theirs = network(other)
+    theirs = network(translations)
     forward = torch.stack([cosines[0] @ theirs[0], cosines[0] @ theirs[2]]) / 0.05
     back = torch.stack([theirs[0] @ cosines[0], theirs[0] @ cosines[2]]) / 0.05
-    expected = sum(-one.log_softmax(0)[0] for one in (forward, back)) / 2 / ROWS
+    expected = sum(-tensor.log_softmax(0)[0] for tensor in (forward, back)) / 2 / ROWS
     torch.testing.assert_close(first, expected)
 
 
@@ -127,16 +129,16 @@ def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective
 def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -> None:
     network, batch = example(toy_encoder(), objective, layer=1)
     network(batch).backward()
-    missing = [name for name, one in network.named_parameters() if one.grad is None]
+    missing = [name for name, tensor in network.named_parameters() if tensor.grad is None]
     assert missing == []
     if objective == "contrastive":
-        above = [one.grad for name, one in network.named_parameters() if "layer.1." in name]
-        assert all(not one.any() for one in above if one is not None)
+        above = [tensor.grad for name, tensor in network.named_parameters() if "layer.1." in name]
+        assert all(not tensor.any() for tensor in above if tensor is not None)
 
 
 def test_passes_hold_whole_groups(toy_encoder: Encoders) -> None:
     network, batch = ContrastiveNetwork(toy_encoder(), settings_of()), pairs()
-    part = {name: one[:4] if one.dim() else one for name, one in batch.items()}
+    part = {name: tensor[:4] if tensor.dim() else tensor for name, tensor in batch.items()}
     with pytest.raises(SpecError, match=r"align\.group: a pass of 4 pairs .* groups of 3"):
         network(part)
 
@@ -156,9 +158,9 @@ def test_the_loss_of_weam_is_the_equation_of_the_docstring(toy_encoder: Encoders
             network.head(at), batch["input_ids"][:, place], reduction="sum"
         )
 
-    own = summed(states[:, 1], 1) + summed(states[:, 2], 2)
+    plain = summed(states[:, 1], 1) + summed(states[:, 2], 2)
     crossed = summed((states[:, 2] + states[:, 3]) / 2, 1) + summed(states[:, 2], 2)
-    torch.testing.assert_close(network(batch), (own + 0.5 * crossed) / (2 * ROWS))
+    torch.testing.assert_close(network(batch), (plain + 0.5 * crossed) / (2 * ROWS))
 
 
 def test_weam_without_its_second_task_is_masked_lm(toy_encoder: Encoders) -> None:

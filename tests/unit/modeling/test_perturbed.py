@@ -1,4 +1,4 @@
-"""Perturbed embeddings: how far, where, and what of it reaches loss and gradients."""
+"""Perturbed embeddings: their size, their places, and their loss and gradients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def smoothing(norm: str = "l2", **settings: float) -> methods.RandomRobust:
 
 
 EVERY = [make(norm) for make in (adversarial, smoothing) for norm in NORMS]
-every = pytest.mark.parametrize("settings", EVERY, ids=lambda one: f"{one.method}-{one.norm}")
+every = pytest.mark.parametrize(
+    "settings", EVERY, ids=lambda settings: f"{settings.method}-{settings.norm}"
+)
 
 
 def batch_of(kind: str = "pair") -> dict[str, Tensor]:
@@ -65,9 +67,9 @@ class Watched:
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
         def watched(delta: Tensor) -> Tensor:
             self.deltas.append(delta.detach().clone())
-            found = loss_at(delta)
-            self.losses.append(found.item())
-            return found
+            loss = loss_at(delta)
+            self.losses.append(loss.item())
+            return loss
 
         return self.inner.loss(watched, may, width, batch)
 
@@ -96,11 +98,11 @@ def test_a_projection_stays_within_epsilon_and_leaves_what_is_within(
     values: list[float], epsilon: float, norm: str
 ) -> None:
     delta = torch.tensor([[values]])
-    found = projected(delta, epsilon, norm)
-    assert sizes(found, norm).item() <= epsilon * (1 + 1e-7)
+    nearest = projected(delta, epsilon, norm)
+    assert sizes(nearest, norm).item() <= epsilon * (1 + 1e-7)
     if sizes(delta, norm).item() < 0.999 * epsilon:
-        assert torch.equal(found, delta)
-    assert (found.sign() == delta.sign())[delta.abs() > 1e-3 * delta.abs().max()].all()
+        assert torch.equal(nearest, delta)
+    assert (nearest.sign() == delta.sign())[delta.abs() > 1e-3 * delta.abs().max()].all()
 
 
 @every
@@ -181,7 +183,9 @@ def test_noise_fills_its_ball_evenly(norm: str) -> None:
 
 @pytest.mark.parametrize("kind", [name for name, entry in KINDS.items() if entry.is_trained])
 @pytest.mark.parametrize(
-    "settings", [adversarial("l2"), smoothing("l2"), smoothing("linf")], ids=lambda one: one.method
+    "settings",
+    [adversarial("l2"), smoothing("l2"), smoothing("linf")],
+    ids=lambda settings: settings.method,
 )
 def test_micro_batches_add_up_to_the_full_batch(
     toy_encoder: Encoders, settings: methods.Robust, kind: str
@@ -200,7 +204,7 @@ def test_weights_get_the_gradients_of_the_last_passes_alone(
     loss = network(batch)
     assert gradients(network) == {}, "finding a perturbation leaves no gradient behind"
     loss.backward()
-    found = gradients(network)
+    expected = gradients(network)
     again, _ = watched(toy_encoder(), settings)
     kept = watch.deltas[-1:] if isinstance(settings, methods.AdversarialRobust) else watch.deltas
 
@@ -210,28 +214,28 @@ def test_weights_get_the_gradients_of_the_last_passes_alone(
 
     PerturbedNetwork(again, Fixed(), SPECIAL).train()(batch).backward()
     for name, gradient in gradients(again).items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(expected[name], gradient, rtol=1e-4, atol=1e-6)
 
 
 @every
 def test_predictions_and_names_are_those_of_the_plain_network(
     toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
-    own = plain(toy_encoder())
-    network = robust_network(own, settings, SPECIAL)
+    unperturbed = plain(toy_encoder())
+    network = robust_network(unperturbed, settings, SPECIAL)
     assert [name for name, _ in network.named_parameters()] == [
-        name for name, _ in own.named_parameters()
+        name for name, _ in unperturbed.named_parameters()
     ]
-    assert torch.equal(network.predict(batch_of()), own.predict(batch_of()))
-    assert torch.equal(network.eval()(batch_of()), own.eval()(batch_of()))
+    assert torch.equal(network.predict(batch_of()), unperturbed.predict(batch_of()))
+    assert torch.equal(network.eval()(batch_of()), unperturbed.eval()(batch_of()))
 
 
 @every
 def test_every_option_of_a_choice_is_perturbed_by_itself(
     toy_encoder: Encoders, settings: methods.AdversarialRobust | methods.RandomRobust
 ) -> None:
-    own = build_network(toy_encoder(), "choice", methods.NoFusion(), 2, 0)
-    watch = Watched(robust_network(own, settings, SPECIAL)._perturbation)  # type: ignore[attr-defined]
+    unperturbed = build_network(toy_encoder(), "choice", methods.NoFusion(), 2, 0)
+    watch = Watched(robust_network(unperturbed, settings, SPECIAL)._perturbation)  # type: ignore[attr-defined]
     batch = batch_of()
     options = {
         name: torch.stack([batch[name], batch[name].roll(1, 0)], dim=1)
@@ -239,7 +243,7 @@ def test_every_option_of_a_choice_is_perturbed_by_itself(
     }
     labels = {"labels": torch.zeros(ROWS).long(), "denominator": torch.tensor(float(ROWS))}
     noise = {"noise_seed": batch["noise_seed"]}
-    PerturbedNetwork(own, watch, SPECIAL).train()({**options, **labels, **noise})
+    PerturbedNetwork(unperturbed, watch, SPECIAL).train()({**options, **labels, **noise})
     moved = sizes(watch.deltas[-1], settings.norm)
     assert moved.shape == (ROWS, 2, LENGTH)
     assert 0 < moved.max() <= settings.epsilon + 1e-7
@@ -247,7 +251,7 @@ def test_every_option_of_a_choice_is_perturbed_by_itself(
 
 
 @every
-def test_a_batch_without_labels_asked_is_no_fault(
+def test_a_batch_without_labelled_rows_gives_zero_loss(
     toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
     network, batch = robust_network(plain(toy_encoder()), settings, SPECIAL), batch_of()
@@ -270,10 +274,10 @@ def test_bf16_networks_give_a_float32_loss(toy_encoder: Encoders, settings: meth
 @pytest.mark.parametrize(
     "settings",
     [methods.NoRobust(matched_steps=3), methods.AugmentRobust(method="augment")],
-    ids=lambda one: one.method,
+    ids=lambda settings: settings.method,
 )
 def test_methods_that_leave_the_embeddings_leave_the_network(
     toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
-    own = plain(toy_encoder())
-    assert robust_network(own, settings, SPECIAL) is own
+    unperturbed = plain(toy_encoder())
+    assert robust_network(unperturbed, settings, SPECIAL) is unperturbed

@@ -53,7 +53,7 @@ def test_the_encoder_comes_from_its_seed_alone() -> None:
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_the_encoder_has_the_shape_that_was_asked() -> None:
+def test_the_encoder_has_the_shape_of_its_name() -> None:
     model = Model(name="toy:3x64")
     encoder = load_encoder(model, load_tokenizer(model, VOCABULARY), 0)
     assert encoder.config.num_hidden_layers == 3

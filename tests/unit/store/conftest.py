@@ -1,4 +1,4 @@
-"""Trials of a made-up world and their paths."""
+"""Trials with made-up data, and their paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equal values give equal text, on every machine and however they were built."""
+"""Equal values give equal text on every machine, and lines carry valid checksums."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ plain = st.recursive(
 def rebuilt(value: Any) -> Any:
     """An equal value of other types: tuples for lists, keys the other way round."""
     if isinstance(value, list):
-        return tuple(rebuilt(one) for one in value)
+        return tuple(rebuilt(item) for item in value)
     if isinstance(value, dict):
         return {key: rebuilt(value[key]) for key in reversed(list(value))}
     return value
@@ -52,13 +52,13 @@ def test_order_of_keys_and_kind_of_sequence_do_not_matter(value: Any) -> None:
 
 
 @given(plain)
-def test_what_was_kept_as_json_has_the_same_digest(value: Any) -> None:
+def test_a_value_read_from_json_has_the_same_digest(value: Any) -> None:
     assert digest(json.loads(json.dumps(canonical(value)))) == digest(value)
 
 
 @given(plain, plain)
-def test_only_equal_texts_have_equal_digests(one: Any, other: Any) -> None:
-    assert (digest(one) == digest(other)) == (canonical_text(one) == canonical_text(other))
+def test_only_equal_texts_have_equal_digests(first: Any, second: Any) -> None:
+    assert (digest(first) == digest(second)) == (canonical_text(first) == canonical_text(second))
 
 
 @given(plain)
@@ -68,7 +68,7 @@ def test_the_text_is_one_line_that_holds_the_value(value: Any) -> None:
     assert json.loads(text) == canonical(value)
 
 
-def test_types_are_told_apart() -> None:
+def test_values_of_different_types_have_different_digests() -> None:
     values = [1, 1.0, True, "1", [1], {"1": 1}, None, "None", 0, False, ""]
     assert len({digest(value) for value in values}) == len(values)
 
@@ -98,16 +98,16 @@ def test_another_process_computes_the_same_digest() -> None:
         (1 + 2j, "value: complex"),
     ],
 )
-def test_what_has_no_canonical_form_is_refused_with_its_place(value: Any, place: str) -> None:
+def test_a_value_without_canonical_form_is_refused_with_its_path(value: Any, place: str) -> None:
     with pytest.raises(TypeError, match=rf"^\.?{place}"):
         canonical(value)
 
 
 @given(plain, plain)
-def test_differences_are_none_exactly_where_values_are_equal(one: Any, other: Any) -> None:
-    assert differences(one, one) == []
-    if differences(one, other) == []:
-        assert without_nulls(one) == without_nulls(other)
+def test_differences_are_none_exactly_where_values_are_equal(first: Any, second: Any) -> None:
+    assert differences(first, first) == []
+    if differences(first, second) == []:
+        assert without_nulls(first) == without_nulls(second)
 
 
 def without_nulls(value: Any) -> Any:
@@ -122,9 +122,9 @@ def without_nulls(value: Any) -> Any:
 
 
 def test_differences_name_dotted_paths() -> None:
-    one = {"a": {"b": 1, "c": [1, 2]}, "d": 0}
-    other = {"a": {"b": 2, "c": [1, 3]}, "e": 0}
-    assert differences(one, other) == [
+    first = {"a": {"b": 1, "c": [1, 2]}, "d": 0}
+    second = {"a": {"b": 2, "c": [1, 3]}, "e": 0}
+    assert differences(first, second) == [
         ("a.b", 1, 2),
         ("a.c", [1, 2], [1, 3]),
         ("d", 0, None),

@@ -1,4 +1,4 @@
-"""Copies on a node: fetched once, whole or not at all, and never more than the disk can bear."""
+"""Copies on a node: fetched once, complete, and within their share of the disk."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def names(copies: Copies) -> set[str]:
 def let_pass(copy: Path, seconds: float) -> None:
     """As if a copy had been made, and asked for, so long ago."""
     then = time.time() - seconds
-    for one in (*copy.rglob("*"), copy):
-        os.utime(one, (then, then))
+    for path in (*copy.rglob("*"), copy):
+        os.utime(path, (then, then))
 
 
 def disk_of(monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
@@ -64,7 +64,7 @@ def test_a_fetch_that_fails_leaves_nothing(copies: Copies) -> None:
     assert copies.get("a", writing()).exists()
 
 
-def test_a_copy_that_nobody_asked_for_lately_goes_when_another_comes(copies: Copies) -> None:
+def test_a_copy_that_was_not_used_lately_is_deleted_when_another_arrives(copies: Copies) -> None:
     for name in ("old", "asked for", "young"):
         copies.get(name, writing())
     for name in ("old", "asked for"):
@@ -74,7 +74,7 @@ def test_a_copy_that_nobody_asked_for_lately_goes_when_another_comes(copies: Cop
     assert names(copies) == {"asked for", "young", "new"}
 
 
-def test_what_a_killed_process_left_goes_too(copies: Copies) -> None:
+def test_leftovers_of_a_killed_process_are_deleted(copies: Copies) -> None:
     copies.get("a", writing())
     for name in ("b.0123abcd", "freed-0123abcd"):
         writing()(copies.folder / name)
@@ -83,7 +83,7 @@ def test_what_a_killed_process_left_goes_too(copies: Copies) -> None:
     assert names(copies) == {"a", "c"}
 
 
-def test_a_fetch_that_takes_long_is_let_be_while_it_goes_on(copies: Copies) -> None:
+def test_a_long_fetch_is_kept_while_it_makes_progress(copies: Copies) -> None:
     copies.folder.mkdir(parents=True)
     writing()(copies.folder / "b.0123abcd")
     let_pass(copies.folder / "b.0123abcd", KEEP_S + 60)
@@ -92,7 +92,7 @@ def test_a_fetch_that_takes_long_is_let_be_while_it_goes_on(copies: Copies) -> N
     assert names(copies) == {"a", "b.0123abcd"}
 
 
-def test_all_copies_take_no_more_than_their_share_the_oldest_goes_first(
+def test_copies_keep_to_their_share_of_the_disk_and_the_oldest_is_deleted_first(
     copies: Copies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_of(monkeypatch, int(250 / SHARE))
@@ -102,7 +102,7 @@ def test_all_copies_take_no_more_than_their_share_the_oldest_goes_first(
     assert names(copies) == {"youngest", "new"}
 
 
-def test_what_may_be_read_at_this_moment_stays_however_full_the_disk(
+def test_a_copy_that_may_be_in_use_stays_even_on_a_full_disk(
     copies: Copies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk_of(monkeypatch, 1)
@@ -111,7 +111,7 @@ def test_what_may_be_read_at_this_moment_stays_however_full_the_disk(
     assert names(copies) == {"read", "new"}
 
 
-def test_what_dead_processes_were_about_to_move_on_goes_after_a_day(tmp_path: Path) -> None:
+def test_working_folders_of_dead_processes_are_deleted_after_a_day(tmp_path: Path) -> None:
     results, progress = tmp_path / "results", tmp_path / "progress"
     copies = Copies(tmp_path / "fetched", [results, progress])
     for place in (results / "dead", results / "alive"):
@@ -123,21 +123,21 @@ def test_what_dead_processes_were_about_to_move_on_goes_after_a_day(tmp_path: Pa
     assert names(copies) == {"a"}
 
 
-def test_two_that_fetch_one_thing_at_one_moment_both_have_it(copies: Copies) -> None:
-    start, found = threading.Barrier(2), []
+def test_two_simultaneous_fetches_of_a_copy_both_succeed(copies: Copies) -> None:
+    start, paths = threading.Barrier(2), []
 
     def fetch(folder: Path) -> None:
         start.wait(10)
         writing()(folder)
 
     threads = [
-        threading.Thread(target=lambda: found.append(copies.get("a", fetch))) for _ in range(2)
+        threading.Thread(target=lambda: paths.append(copies.get("a", fetch))) for _ in range(2)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [copies.folder / "a"] * 2
+    assert paths == [copies.folder / "a"] * 2
     assert names(copies) == {"a"}
 
 

@@ -1,4 +1,4 @@
-"""The file of items: read back as it was written, the same bytes, refused where it is damaged."""
+"""The file of items: read as it was written, the same bytes, refused if damaged."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def kept(root: Path) -> tuple[StageStore, StageRecord]:
     return StageStore(root), StageRecord(KEY, {"kind": "evaluate"}, "", files)
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    for one, other in zip(read_items(*kept(tmp_path)), EVALUATIONS, strict=True):
+def test_items_are_read_as_they_were_written(tmp_path: Path) -> None:
+    for read, written in zip(read_items(*kept(tmp_path)), EVALUATIONS, strict=True):
         for name in ("role", "task", "language", "split"):
-            assert getattr(one, name) == getattr(other, name)
-        assert one.ids.tolist() == other.ids.tolist()
-        assert one.parts.keys() == other.parts.keys()
-        for metric, (points, out_of) in one.parts.items():
-            assert points == pytest.approx(other.parts[metric][0])
-            assert out_of.tolist() == other.parts[metric][1].tolist()
+            assert getattr(read, name) == getattr(written, name)
+        assert read.ids.tolist() == written.ids.tolist()
+        assert read.parts.keys() == written.parts.keys()
+        for metric, (points, out_of) in read.parts.items():
+            assert points == pytest.approx(written.parts[metric][0])
+            assert out_of.tolist() == written.parts[metric][1].tolist()
 
 
 def test_the_same_items_give_the_same_bytes_and_share_their_ids(tmp_path: Path) -> None:
@@ -66,11 +66,11 @@ def test_a_thousand_right_or_wrong_items_take_nine_bytes_each(tmp_path: Path) ->
     assert (tmp_path / ITEMS).stat().st_size < 9 * 1000 + 600
 
 
-def test_a_stage_of_before_has_no_items(tmp_path: Path) -> None:
+def test_an_old_stage_has_no_items(tmp_path: Path) -> None:
     assert read_items(StageStore(tmp_path), StageRecord(KEY, {}, "", {})) == ()
 
 
-def test_damaged_items_are_told_as_such(tmp_path: Path) -> None:
+def test_damaged_items_are_reported(tmp_path: Path) -> None:
     store, record = kept(tmp_path)
     path = tmp_path / "stages" / KEY / ITEMS
     content = path.read_bytes()

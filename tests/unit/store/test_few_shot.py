@@ -1,4 +1,4 @@
-"""The few-shot stage in a path: where it stands, what its key holds, what it leaves alone."""
+"""The few-shot stage: its place in a path and the content of its key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_shots(path_with: PathWith, **given: Any) -> StagePath:
     return path_with({"few_shot": {**SHOTS, **given}}, **seeds)
 
 
-def test_it_goes_on_from_the_target_stage_that_trials_without_shots_have(
+def test_it_continues_the_target_stage_of_trials_without_shots(
     path_with: PathWith,
 ) -> None:
     plain, few = path_with(), with_shots(path_with)
@@ -66,8 +66,8 @@ def test_every_setting_is_tried_below() -> None:
 def test_a_setting_changes_the_stage_and_nothing_above_it(
     path_with: PathWith, setting: str
 ) -> None:
-    one, other = with_shots(path_with), with_shots(path_with, **{setting: CHANGES[setting]})
-    changed = [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
+    plain, other_shots = with_shots(path_with), with_shots(path_with, **{setting: CHANGES[setting]})
+    changed = [a.kind for a, b in zip(plain, other_shots, strict=True) if a.key != b.key]
     assert changed == ["few_shot", "evaluate"]
 
 

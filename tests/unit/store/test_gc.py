@@ -1,4 +1,4 @@
-"""The order in which things are freed, and what never is."""
+"""The order in which entries are removed, and which never are."""
 
 from __future__ import annotations
 
@@ -50,39 +50,39 @@ ENDED = ["stages/ended trunk", "stages/shared trunk", "stages/ended target", "st
 SHARED = ["stages/returning", "stages/shared"]
 
 
-def freed(found: RemovalPlan) -> list[str]:
-    return [removal.entry.place for removal in found.removals]
+def freed(planned: RemovalPlan) -> list[str]:
+    return [removal.entry.place for removal in planned.removals]
 
 
 def order(*, all_but_best: bool = False) -> list[str]:
     """What comes to be freed, thing by thing, as more and more is needed."""
     total = sum(entry.num_bytes for entry in ENTRIES)
-    found: list[str] = []
+    places: list[str] = []
     for needed in range(1, total + 1):
         now = freed(
             plan(ENTRIES, ROOTS, quota_bytes=total, needed_bytes=needed, all_but_best=all_but_best)
         )
-        assert now[: len(found)] == found, "needing more frees more of the same"
-        found = now
-    return found
+        assert now[: len(places)] == places, "needing more frees more of the same"
+        places = now
+    return places
 
 
 def test_things_are_freed_in_order() -> None:
     assert order() == UNUSED + ENDED
 
 
-def test_what_is_shared_comes_last_and_only_when_asked_for() -> None:
+def test_shared_stages_are_removed_last_and_only_with_all_but_best() -> None:
     assert order(all_but_best=True) == UNUSED + ENDED + SHARED
 
 
-def test_without_a_quota_goes_what_nobody_names() -> None:
-    found = plan(ENTRIES, ROOTS)
-    assert freed(found) == UNUSED
-    assert found.missing_bytes == 0
+def test_without_a_quota_only_unnamed_entries_are_removed() -> None:
+    planned = plan(ENTRIES, ROOTS)
+    assert freed(planned) == UNUSED
+    assert planned.missing_bytes == 0
 
 
 def test_all_but_best_without_a_quota_leaves_what_is_never_freed() -> None:
-    kept = {one.entry.place for one in plan(ENTRIES, ROOTS, all_but_best=True).kept}
+    kept = {decision.entry.place for decision in plan(ENTRIES, ROOTS, all_but_best=True).kept}
     assert kept == {"stages/best", "stages/needed", "stages/scores", "stages/made",
                     "progress/making"}  # fmt: skip
 
@@ -90,40 +90,40 @@ def test_all_but_best_without_a_quota_leaves_what_is_never_freed() -> None:
 def test_no_more_is_freed_than_has_to_be() -> None:
     total = sum(entry.num_bytes for entry in ENTRIES)
     assert plan(ENTRIES, ROOTS, quota_bytes=total).removals == ()
-    one = plan(ENTRIES, ROOTS, quota_bytes=total, needed_bytes=10)
-    assert freed(one) == ["damaged/a"]
+    planned = plan(ENTRIES, ROOTS, quota_bytes=total, needed_bytes=10)
+    assert freed(planned) == ["damaged/a"]
 
 
-def test_what_is_freed_and_what_stays_add_up() -> None:
+def test_removed_and_kept_bytes_add_up() -> None:
     total = sum(entry.num_bytes for entry in ENTRIES)
     for quota in range(0, total, 7):
-        found = plan(ENTRIES, ROOTS, quota_bytes=quota)
-        assert found.used_bytes == total
-        stays = sum(one.entry.num_bytes for one in found.kept)
-        assert stays == total - found.freed_bytes == sum(found.kept_by_reason.values())
-        assert found.missing_bytes == max(stays - quota, 0)
+        planned = plan(ENTRIES, ROOTS, quota_bytes=quota)
+        assert planned.used_bytes == total
+        stays = sum(decision.entry.num_bytes for decision in planned.kept)
+        assert stays == total - planned.freed_bytes == sum(planned.kept_by_reason.values())
+        assert planned.missing_bytes == max(stays - quota, 0)
 
 
-def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
-    mine, ended, unknown = (progress(key) for key in ("mine", "ended", "unknown"))
+def test_progress_stays_while_an_unfinished_trial_may_need_it() -> None:
+    needed, ended, unknown = (progress(key) for key in ("mine", "ended", "unknown"))
     roots = GcRoots(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
-    assert freed(plan([mine, ended, unknown], roots)) == ["progress/ended", "progress/unknown"]
+    assert freed(plan([needed, ended, unknown], roots)) == ["progress/ended", "progress/unknown"]
     older = replace(roots, unknown=("other",))
-    found = plan([mine, ended, unknown, stage("unknown")], older, all_but_best=True)
-    assert freed(found) == ["progress/ended"]
-    assert "may be needed by an unfinished trial of other" in found.kept_by_reason
+    planned = plan([needed, ended, unknown, stage("unknown")], older, all_but_best=True)
+    assert freed(planned) == ["progress/ended"]
+    assert "may be needed by an unfinished trial of other" in planned.kept_by_reason
 
 
 @pytest.mark.parametrize(("sweep", "goes"), [("mine", True), ("theirs", False), ("", False)])
-def test_of_a_store_that_homes_share_only_ones_own_is_freed(sweep: str, goes: bool) -> None:
+def test_in_a_shared_store_only_entries_of_this_home_are_removed(sweep: str, goes: bool) -> None:
     roots = GcRoots(home_sweeps=frozenset({"mine"}))
-    found = plan([stage("x", sweep=sweep), progress("y")], roots)
-    assert freed(found) == (["stages/x"] if goes else [])
+    planned = plan([stage("x", sweep=sweep), progress("y")], roots)
+    assert freed(planned) == (["stages/x"] if goes else [])
     named = GcRoots(home_sweeps=frozenset({"mine"}), used=frozenset({"x"}))
     assert freed(plan([stage("x", sweep=sweep)], named, quota_bytes=1)) == ["stages/x"]
 
 
-def test_reasons_are_told_largest_first() -> None:
+def test_reasons_are_listed_largest_first() -> None:
     reasons = plan(ENTRIES, ROOTS, quota_bytes=1).kept_by_reason
     assert list(reasons.values()) == sorted(reasons.values(), reverse=True)
     assert "scores" in reasons

@@ -1,4 +1,4 @@
-"""Sizes of intermediate data as a ladder: what a larger size takes over from a smaller one."""
+"""Intermediate sizes as a ladder: a larger size continues the trunk of a smaller one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_linear_decay_has_no_trunk_and_its_key_is_that_of_a_sweep_without_schedu
     plain = path_with()
     linear = path_with({"intermediate.schedule": "linear"}, sizes=SIZES)
     assert kinds(linear) == ["model", "align", "intermediate", "target", "evaluate"]
-    assert [one.key for one in linear] == [one.key for one in plain]
+    assert [stage.key for stage in linear] == [stage.key for stage in plain]
 
 
 def test_no_key_depends_on_the_other_sizes_of_the_sweep(path_with: PathWith) -> None:
@@ -40,14 +40,16 @@ def test_no_key_depends_on_the_other_sizes_of_the_sweep(path_with: PathWith) -> 
     climbed = climb(path_with, 128)
     assert kinds(alone).count("trunk") == 1
     assert kinds(climbed).count("trunk") == 4, "16, 32, 64 and its own"
-    assert {one.key for one in alone} < {one.key for one in climbed}
+    assert {stage.key for stage in alone} < {stage.key for stage in climbed}
     assert alone[-1].key == climbed[-1].key
 
 
 def test_a_larger_size_goes_on_from_the_trunks_of_the_smaller_ones(path_with: PathWith) -> None:
     small, large = climb(path_with, 64), climb(path_with, 128)
     trunks = [stage for stage in large if stage.kind == "trunk"]
-    assert [trunk.key for trunk in trunks[:-1]] == [one.key for one in small if one.kind == "trunk"]
+    assert [trunk.key for trunk in trunks[:-1]] == [
+        stage.key for stage in small if stage.kind == "trunk"
+    ]
     assert len({trunk.ladder for trunk in trunks}) == 1
     assert [trunk.starts_at for trunk in trunks[1:]] == [trunk.ends_at for trunk in trunks[:-1]]
     last = next(stage for stage in large if stage.kind == "intermediate")
@@ -62,7 +64,7 @@ def test_a_larger_size_goes_on_from_the_trunks_of_the_smaller_ones(path_with: Pa
     sizes=st.sets(st.integers(1, 500), max_size=6),
     batch_size=st.integers(1, 64),
 )
-def test_the_examples_of_a_path_are_those_of_one_pass_whatever_the_rungs(
+def test_the_examples_of_a_path_are_those_of_one_pass_whatever_the_sizes(
     path_with: PathWith, size: int, sizes: set[int], batch_size: int
 ) -> None:
     values = {**WSD, "intermediate.size": size, "intermediate.batch_size": batch_size}
@@ -93,7 +95,7 @@ def test_six_doubling_sizes_cost_at_most_a_quarter_more_than_the_largest_alone(
 def test_the_length_of_the_decay_changes_no_step_of_the_trunk(path_with: PathWith) -> None:
     schedule = {"method": "wsd", "decay": 0.5}
     long, short = (
-        next(one for one in path_with(values) if one.kind == "trunk")
+        next(stage for stage in path_with(values) if stage.kind == "trunk")
         for values in (
             {**WSD, "intermediate.size": 128, "intermediate.schedule": schedule},
             {**WSD, "intermediate.size": 128},

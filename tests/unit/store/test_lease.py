@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, nobody waits for the dead, nobody commits for another."""
+"""Leases: one holder at a time, and no waiting for dead holders."""
 
 from __future__ import annotations
 
@@ -137,25 +137,25 @@ def test_a_silent_holder_elsewhere_is_taken_over_when_it_expires(storage: Storag
         lease.check()
 
 
-def test_a_process_number_used_again_is_no_holder(storage: Storage) -> None:
+def test_a_reused_process_number_does_not_hold_the_lease(storage: Storage) -> None:
     with acquired(storage):
-        mine = find_holder(storage, PATH)
-    assert mine is not None
-    put(storage, replace(mine, started=mine.started - 1000, expires=time.time() + 60))
+        holder = find_holder(storage, PATH)
+    assert holder is not None
+    put(storage, replace(holder, started=holder.started - 1000, expires=time.time() + 60))
     acquired(storage).release()
 
 
-def test_a_clock_that_is_set_makes_no_holder_dead(
+def test_setting_the_clock_does_not_make_a_holder_dead(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The time at which a process began is told by the clock, and moves with it."""
     real = psutil.Process.create_time
     with acquired(storage):
-        monkeypatch.setattr(psutil.Process, "create_time", lambda one: real(one) + 3600)
+        monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
         assert isinstance(try_acquire(storage, PATH), Holder)
 
 
-def test_where_no_start_is_known_the_living_are_respected_and_the_dead_are_not(
+def test_without_start_times_living_holders_keep_their_lease_and_dead_ones_lose_it(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_room, "_PROC", tmp_path / "no such folder")
@@ -169,7 +169,7 @@ def test_where_no_start_is_known_the_living_are_respected_and_the_dead_are_not(
     acquired(storage).release()
 
 
-def test_whose_answer_was_lost_has_the_lease_all_the_same(
+def test_a_holder_whose_answer_was_lost_has_the_lease(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The request is sent again, and the second one finds the file of the first."""
@@ -179,7 +179,7 @@ def test_whose_answer_was_lost_has_the_lease_all_the_same(
         lease.check()
 
 
-def test_who_stood_still_beyond_the_expiry_learns_whether_the_lease_is_still_his(
+def test_a_process_that_stalled_past_the_expiry_checks_its_lease(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with acquired(storage, ttl=3600) as lease:
@@ -195,7 +195,7 @@ def test_who_stood_still_beyond_the_expiry_learns_whether_the_lease_is_still_his
 
 
 @pytest.mark.parametrize("content", [b"", b'{"machine": "x"', b"[]", b"null", b"\xff", b"{}"])
-def test_a_torn_lease_is_nobodys(storage: Storage, content: bytes) -> None:
+def test_a_corrupt_lease_can_be_taken_over(storage: Storage, content: bytes) -> None:
     storage.write(PATH, content)
     with acquired(storage) as lease:
         lease.check()
@@ -218,7 +218,7 @@ def test_a_lease_that_vanished_is_lost(storage: Storage) -> None:
     lease.release()
 
 
-def test_a_beat_keeps_a_lease_beyond_its_time(storage: Storage) -> None:
+def test_renewal_keeps_a_lease_beyond_its_expiry(storage: Storage) -> None:
     with acquired(storage, ttl=0.4):
         first = find_holder(storage, PATH)
         time.sleep(0.8)
@@ -235,7 +235,7 @@ class EndpointConnectionError(Exception):
 
 
 @pytest.mark.parametrize("error", [OSError, EndpointConnectionError])
-def test_a_beat_outlives_a_moment_without_storage(
+def test_renewal_survives_a_short_outage(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     with acquired(storage, ttl=0.4) as lease:
@@ -255,7 +255,7 @@ def test_a_beat_outlives_a_moment_without_storage(
         lease.check()
 
 
-def test_a_lost_lease_is_not_beaten_back(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_lease_is_not_renewed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     looked, real = threading.Semaphore(0), storage.read
 
     def read(path: str) -> bytes:
@@ -270,9 +270,9 @@ def test_a_lost_lease_is_not_beaten_back(storage: Storage, monkeypatch: pytest.M
     assert looked.acquire(timeout=5), "the beat is alive, and has seen whose it is"
     time.sleep(0.2)
     assert not looked.acquire(blocking=False), "it looks no more"
-    found = find_holder(storage, PATH)
-    assert found is not None
-    assert found.token == "foreign token"
+    holder = find_holder(storage, PATH)
+    assert holder is not None
+    assert holder.token == "foreign token"
     lease.release()
 
 

@@ -1,4 +1,4 @@
-"""Rows are as long as the kind of task needs where a sweep does not say, and as the model reads."""
+"""Default row lengths follow the kind of task and the model."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_questions_about_passages_have_384_pieces_or_what_the_model_reads(
 ) -> None:  # fmt: skip
     changed = of_kinds(facts, nli=target, pairs=intermediate)
     hybrid = {"target.hybrid.ratio": 0.0, "model.name": model}
-    found = lengths(path_with(hybrid, facts=changed))
-    assert (found["target"], found["intermediate"]) == expected
-    assert found["evaluate"] == found["target"]
-    assert found["align"] == 128
+    by_kind = lengths(path_with(hybrid, facts=changed))
+    assert (by_kind["target"], by_kind["intermediate"]) == expected
+    assert by_kind["evaluate"] == by_kind["target"]
+    assert by_kind["align"] == 128
 
 
 def test_a_length_that_is_given_counts_and_names_the_same_stage_as_the_default(
@@ -73,8 +73,8 @@ def test_few_shots_have_the_length_of_the_target(
     path_with: PathWith, own: int | None, expected: int
 ) -> None:
     shots = {"language": "qab", "shots": 5, "max_length": own}
-    found = lengths(path_with({"target.max_length": 96, "few_shot": shots}))
-    assert found["few_shot"] == expected
+    by_kind = lengths(path_with({"target.max_length": 96, "few_shot": shots}))
+    assert by_kind["few_shot"] == expected
 
 
 def test_a_model_that_reads_fewer_positions_needs_no_length(facts: Facts) -> None:

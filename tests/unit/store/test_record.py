@@ -1,4 +1,4 @@
-"""A record is plain JSON and comes back as it was."""
+"""A record is plain JSON and is read as it was written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_every_field_of_a_record_is_kept() -> None:
 
 
 @pytest.mark.parametrize("missing", ["key", "payload", "files", "scores", "history"])
-def test_what_lacks_a_field_is_no_record(missing: str) -> None:
+def test_a_record_without_a_required_field_is_refused(missing: str) -> None:
     tree = {name: value for name, value in RECORD.to_json().items() if name != missing}
     with pytest.raises((KeyError, TypeError)):
         StageRecord.from_json(tree)

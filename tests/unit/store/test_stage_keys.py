@@ -1,4 +1,4 @@
-"""Keys of known stages, pinned: nobody's finished work may be lost by accident."""
+"""Keys of known stages, pinned so that finished work is not lost by accident."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ def known(path_with: Callable[..., StagePath]) -> dict[str, str]:
 
 
 def test_keys_of_known_stages_stay_what_they_are(path_with: Callable[..., StagePath]) -> None:
-    found = known(path_with)
+    keys = known(path_with)
     pinned = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    assert found == pinned, ADVICE.format(file=GOLDEN.name, keys=json.dumps(found, indent=1))
+    assert keys == pinned, ADVICE.format(file=GOLDEN.name, keys=json.dumps(keys, indent=1))

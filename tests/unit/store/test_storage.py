@@ -1,4 +1,4 @@
-"""What a kind of storage raises of its own reaches nobody: all of it is an OSError here."""
+"""Storage errors become OSErrors, files survive a loss of power, and outages are waited for."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class EndpointConnectionError(Exception):
 
 
 CALLS: dict[str, Callable[[Storage, Path], object]] = {
-    "read": lambda one, _: one.read("a"),
-    "write": lambda one, _: one.write("a", b""),
-    "create": lambda one, _: one.create("a", b""),
-    "version": lambda one, _: one.version("a"),
-    "replace": lambda one, _: one.replace("a", "1", b""),
-    "exists": lambda one, _: one.exists("a"),
-    "names": lambda one, _: one.names("a"),
-    "files": lambda one, _: one.files("a"),
-    "move": lambda one, _: one.move("a", "b"),
-    "remove": lambda one, _: one.remove("a"),
-    "take": lambda one, folder: one.take(folder / "file", "a"),
-    "fetch": lambda one, folder: one.fetch("a", ["b"], folder),
-    "file_digest": lambda one, _: one.file_digest("a"),
-    "is_exclusive": lambda one, _: one.is_exclusive(),
+    "read": lambda storage, _: storage.read("a"),
+    "write": lambda storage, _: storage.write("a", b""),
+    "create": lambda storage, _: storage.create("a", b""),
+    "version": lambda storage, _: storage.version("a"),
+    "replace": lambda storage, _: storage.replace("a", "1", b""),
+    "exists": lambda storage, _: storage.exists("a"),
+    "names": lambda storage, _: storage.names("a"),
+    "files": lambda storage, _: storage.files("a"),
+    "move": lambda storage, _: storage.move("a", "b"),
+    "remove": lambda storage, _: storage.remove("a"),
+    "take": lambda storage, folder: storage.take(folder / "file", "a"),
+    "fetch": lambda storage, folder: storage.fetch("a", ["b"], folder),
+    "file_digest": lambda storage, _: storage.file_digest("a"),
+    "is_exclusive": lambda storage, _: storage.is_exclusive(),
 }
 
 
@@ -78,7 +78,7 @@ def test_a_storage_that_cannot_be_reached_is_an_os_error(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     "error", [PermissionError("no"), KeyError("ETag"), StoreError("x", key="")]
 )
-def test_what_is_known_by_its_own_name_keeps_it(error: Exception) -> None:
+def test_other_errors_are_not_changed(error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         dead(error).read("a")
     assert caught.value is error
@@ -87,8 +87,8 @@ def test_what_is_known_by_its_own_name_keeps_it(error: Exception) -> None:
 def test_every_method_that_asks_the_storage_is_tried() -> None:
     asking = {
         name
-        for name, one in vars(Storage).items()
-        if callable(one)
+        for name, method in vars(Storage).items()
+        if callable(method)
         and not name.startswith("_")
         and name not in ("full", "local", "has_whole_header")
     }
@@ -109,7 +109,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-def test_of_a_committed_stage_every_file_and_every_folder_entry_is_synced(
+def test_every_file_and_folder_entry_of_a_committed_stage_is_synced(
     tmp_path: Path, synced: list[Path]
 ) -> None:
     """A folder that is not synced may lose the names in it with the power."""
@@ -135,7 +135,7 @@ def test_of_a_committed_stage_every_file_and_every_folder_entry_is_synced(
         assert any(path == file or path.name.startswith(f".{file.name}.") for path in synced)
 
 
-def test_a_result_from_another_file_system_has_its_name_once_it_is_whole(
+def test_a_result_from_another_file_system_appears_only_when_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
 ) -> None:
     file, target = tmp_path / "file", tmp_path / "store" / "a" / "file"

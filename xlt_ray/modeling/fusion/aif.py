@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from xlt_ray.config import methods
-from xlt_ray.modeling.fusion.dlfa import Branch, fitting_inner_size, masked_mean, placed
+from xlt_ray.modeling.fusion.dlfa import Branch, LayerFusion, masked_mean
 
 
 class Attention(nn.Module):
@@ -43,27 +43,19 @@ class Attention(nn.Module):
         return torch.sigmoid(self.local(states) + self.whole(mean))
 
 
-class AifFusion(nn.Module):
-    """iAFF over the last layer and layer ``settings.layer`` (0: the embeddings).
-
-    Raises SpecError where the layer is not below the last one, or where the inner width
-    ``hidden_size // settings.reduction`` is under 4.
-    """
+class AifFusion(LayerFusion):
+    """iAFF, the equations above."""
 
     def __init__(self, num_layers: int, hidden_size: int, settings: methods.AifFusion) -> None:
-        super().__init__()
-        inner_size = fitting_inner_size(num_layers, hidden_size, settings.layer, settings.reduction)
-        self.layer, self.placement = settings.layer, settings.placement
-        self.first = Attention(hidden_size, inner_size)
-        self.second = Attention(hidden_size, inner_size)
+        super().__init__(num_layers, hidden_size, settings)
+        self.first = Attention(hidden_size, self.inner_size)
+        self.second = Attention(hidden_size, self.inner_size)
 
-    def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
-        last, lower, mask = placed(hidden_states, self.layer, attention_mask, self.placement)
+    def fused(self, last: Tensor, lower: Tensor, mask: Tensor) -> Tensor:
         attention = self.first(last + lower, mask)
-        fused = attention * last + (1 - attention) * lower
-        attention = self.second(fused, mask)
-        fused = attention * last + (1 - attention) * lower
-        return fused.expand_as(hidden_states[-1])
+        between = attention * last + (1 - attention) * lower
+        attention = self.second(between, mask)
+        return attention * last + (1 - attention) * lower
 
     def initial(self, hidden_states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """With ``placement: pieces``: M2 is within 0.12 of one half."""

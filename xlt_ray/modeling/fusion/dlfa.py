@@ -62,69 +62,66 @@ class Branch(nn.Module):
         return self.outer_norm(self.up(inner))
 
 
-class DlfaFusion(nn.Module):
-    """AFF over the last layer and layer ``settings.layer`` (0: the embeddings).
+class LayerFusion(nn.Module):
+    """The last layer fused with layer ``settings.layer`` (0: the embeddings).
 
-    Raises SpecError where the layer is not below the last one, or where the inner width
-    ``hidden_size // settings.reduction`` is under 4.
+    Raises:
+        SpecError: the layer is not below the last one, or ``hidden_size // settings.reduction``,
+            the width of the branches, is too small.
     """
 
-    def __init__(self, num_layers: int, hidden_size: int, settings: methods.DlfaFusion) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.LayerFusion) -> None:
         super().__init__()
-        inner_size = fitting_inner_size(num_layers, hidden_size, settings.layer, settings.reduction)
         self.layer, self.placement = settings.layer, settings.placement
-        self.local = Branch(hidden_size, inner_size)
-        self.whole = Branch(hidden_size, inner_size)
+        self.inner_size = hidden_size // settings.reduction
+        narrowest = settings.narrowest
+        if self.layer >= num_layers:
+            raise SpecError(
+                f"layer {self.layer} of a model of {num_layers} layers",
+                key="target.fusion.layer",
+                remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
+            )
+        if self.inner_size < narrowest:
+            raise SpecError(
+                f"reduction {settings.reduction} of a width of {hidden_size} "
+                f"leaves {self.inner_size}",
+                key="target.fusion.reduction",
+                remedy=f"at most {hidden_size // narrowest} for this model",
+            )
 
     def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
-        last, lower, mask = placed(hidden_states, self.layer, attention_mask, self.placement)
+        last, lower, mask = hidden_states[-1], hidden_states[self.layer], attention_mask
+        if self.placement == "mean":
+            last, lower = masked_mean(last, mask), masked_mean(lower, mask)
+        elif self.placement == "first":
+            last, lower = last[:, :1], lower[:, :1]
+        if self.placement != "pieces":
+            mask = mask[:, :1]
+        return self.fused(last, lower, mask).expand_as(hidden_states[-1])
+
+    def fused(self, last: Tensor, lower: Tensor, mask: Tensor) -> Tensor:
+        """``(batch, length or 1, hidden)``, as the two states are; ``mask`` without the last
+        dimension."""
+        raise NotImplementedError
+
+
+class DlfaFusion(LayerFusion):
+    """AFF, the equations above."""
+
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.DlfaFusion) -> None:
+        super().__init__(num_layers, hidden_size, settings)
+        self.local = Branch(hidden_size, self.inner_size)
+        self.whole = Branch(hidden_size, self.inner_size)
+
+    def fused(self, last: Tensor, lower: Tensor, mask: Tensor) -> Tensor:
         both = last + lower
         attention = torch.sigmoid(self.local(both) + self.whole(masked_mean(both, mask)))
-        fused = 2 * attention * last + 2 * (1 - attention) * lower
-        return fused.expand_as(hidden_states[-1])
+        return 2 * attention * last + 2 * (1 - attention) * lower
 
     def initial(self, hidden_states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """With ``placement: pieces``: M is within 0.12 of one half, so Z is near X + Y."""
         last, lower = hidden_states[-1], hidden_states[self.layer]
         return last + lower, 0.24 * (last - lower).abs()
-
-
-def placed(
-    hidden_states: tuple[Tensor, ...], layer: int, attention_mask: Tensor, placement: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """States of the last layer and of ``layer`` that are fused, ``(batch, length or 1, hidden)``,
-    and which of them there are, ``(batch, length or 1)``."""
-    both = hidden_states[-1], hidden_states[layer]
-    if placement == "pieces":
-        return *both, attention_mask
-    if placement == "mean":
-        last, lower = (masked_mean(states, attention_mask) for states in both)
-    else:
-        last, lower = (states[:, :1] for states in both)
-    return last, lower, attention_mask[:, :1]
-
-
-def fitting_inner_size(num_layers: int, hidden_size: int, layer: int, reduction: int) -> int:
-    """Width of the branches' bottleneck.
-
-    Raises:
-        SpecError: the layer is not below the last one, or the bottleneck is too narrow.
-    """
-    if layer >= num_layers:
-        raise SpecError(
-            f"layer {layer} of a model of {num_layers} layers",
-            key="target.fusion.layer",
-            remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
-        )
-    inner_size = hidden_size // reduction
-    narrowest = methods.DlfaFusion.narrowest
-    if inner_size < narrowest:
-        raise SpecError(
-            f"reduction {reduction} of a width of {hidden_size} leaves {inner_size}",
-            key="target.fusion.reduction",
-            remedy=f"at most {hidden_size // narrowest} for this model",
-        )
-    return inner_size
 
 
 def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
