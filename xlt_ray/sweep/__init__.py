@@ -1,7 +1,7 @@
-"""A sweep in motion: Ray Tune executes what the ledger asks and the stages need."""
+"""Runs a sweep: Ray Tune executes the trials that the ledger asks for."""
 
 import time
 
 LOADED_S = time.monotonic()
-"""When this process first imported this package, before the libraries that take seconds; Ray
-starts the process of a trial, and has it do so, once the trial has its resources."""
+"""When this process imported this package, before libraries that take seconds. Ray starts the
+process of a trial, which imports it, when the trial has its resources."""

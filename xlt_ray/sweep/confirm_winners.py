@@ -1,10 +1,8 @@
-"""The sweep that runs the winners of a finished one again, on seeds that nobody has seen.
+"""The sweep that runs the winners of a finished one again, on fresh seeds.
 
-The best of many trials is best by merit and by luck. What was chosen by a score is measured
-without the luck on *fresh* seeds: those above every seed that the sweep has used, its shared one
-included. Each fresh seed makes a path of its own from the given model on, whatever
-``align.seed`` and ``intermediate.seed`` say: a repeat that shared one alignment or one
-intermediate training with the others would know nothing of the luck of that one.
+The best of many trials is best by merit and by luck. Fresh seeds, above every seed that the sweep
+has used, measure it without the luck. Each repeat makes all stages from the pretrained model on,
+whatever ``align.seed`` and ``intermediate.seed`` say, so that no repeats share the luck of one.
 """
 
 from __future__ import annotations
@@ -33,14 +31,14 @@ def confirming(
     seeds: int,
     overrides: Sequence[str] = (),
 ) -> SweepSpec:
-    """The sweep ``NAME-confirm``: these configurations alone, each on ``seeds`` fresh seeds.
+    """The sweep ``NAME-confirm``: only these configurations, each on ``seeds`` fresh seeds.
 
     The space stays as it is, so that parameters keep their names in tables; the configurations are
-    points to try before the sampler, which is never asked. Nothing is stopped early and no budget
-    ends it: a configuration that lacks a seed would be known worse than the others.
+    points to try before the sampler, which is never used. There is no early stopping and no
+    budget, so that every configuration gets all of its seeds.
 
     Args:
-        assignments: of the configurations, in the order in which they are to be run.
+        assignments: of the configurations, in the order in which they run.
         used_seeds: of all trials of ``sweep``.
         overrides: ``KEY=VALUE`` of :data:`MAY_DIFFER`.
 
@@ -49,7 +47,14 @@ def confirming(
             configurations differ in nothing but whether repeats share a stage.
         SpecErrors: an override is wrong.
     """
-    _refuse_other_science(overrides)
+    for key in (override.partition("=")[0].strip() for override in overrides):
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_DIFFER):
+            raise SpecError(
+                "would make it a different experiment",
+                file="command line",
+                key=key,
+                remedy="a confirmation can only change: " + ", ".join(MAY_DIFFER),
+            )
     search = sweep.settings.search
     tree: dict[str, Any] = {
         **sweep.settings.model_dump(mode="json"),
@@ -66,7 +71,7 @@ def confirming(
         tree[key] = plain(_with_own_seed(block))
         labels = _new_labels(block)
         for point in points:
-            # It is no parameter any more, where it was one.
+            # It is not a parameter any more.
             point.pop(f"{key}.seed", None)
             if key in point:
                 point[key] = labels[point[key]]
@@ -83,7 +88,7 @@ def confirming(
         "sampler": "random",
         "trials": len(points),
         "seeds": seeds,
-        # The sampler is never asked; ledgers of older confirmations know this one number alone.
+        # The sampler is never used; ledgers of older confirmations have only this number.
         "seed": first_seed,
         "training_seed": first_seed,
         "first": points,
@@ -102,7 +107,7 @@ def confirming(
 
 
 def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:
-    """The first of the seeds that follow all that the sweep has used or was going to use."""
+    """The first seed above all that the sweep has used or would use."""
     search = sweep.settings.search
     return max([search.training_seed + search.seeds - 1, *used_seeds]) + 1
 
@@ -110,14 +115,14 @@ def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:
 def _with_own_seed(block: Any) -> Any:
     """A block, or every block among the options of a choice, with ``seed: per_trial``."""
     if isinstance(block, Choice):
-        # Two options that differed in their seed alone are one.
-        return Choice(tuple(dict(zip(_changed(block).labels(), _changed(block).options,
-                                     strict=True)).values()))  # fmt: skip
+        changed = _changed(block)
+        # Two options that differed only in their seed become one.
+        return Choice(tuple(dict(zip(changed.labels(), changed.options, strict=True)).values()))
     return {**block, "seed": "per_trial"} if isinstance(block, Mapping) else block
 
 
 def _new_labels(block: Any) -> Mapping[Value, Value]:
-    """Old label of an option -> new label; nothing where there is no choice of blocks."""
+    """Old label of an option -> new label; empty without a choice of blocks."""
     if not isinstance(block, Choice):
         return {}
     return dict(zip(block.labels(), _changed(block).labels(), strict=True))
@@ -125,15 +130,3 @@ def _new_labels(block: Any) -> Mapping[Value, Value]:
 
 def _changed(block: Choice) -> Choice:
     return Choice(tuple(map(_with_own_seed, block.options)))
-
-
-def _refuse_other_science(overrides: Sequence[str]) -> None:
-    for override in overrides:
-        key = override.partition("=")[0].strip()
-        if not any(key == free or key.startswith(f"{free}.") for free in MAY_DIFFER):
-            raise SpecError(
-                "would make it a different experiment",
-                file="command line",
-                key=key,
-                remedy="a confirmation can only change: " + ", ".join(MAY_DIFFER),
-            )

@@ -1,12 +1,9 @@
 """Why an attempt failed, and whether another one is made.
 
-The cause follows from the exception, or from the traceback of a process that hung: one table of
-rules, read from top to bottom. Ray wraps what a worker raised, and cleaning up raises again, so a
-rule is compared with every exception that an exception wraps or arose from. The first rule that
-matches decides; without one it is a bug.
-
-:class:`ProcessFailures` counts the failures of every trial, and alone decides about retries.
-:class:`RepeatedFailures` finds failures that other trials would have, too.
+The cause follows from the exception, or from the traceback of a process that hung. Ray wraps what a
+worker raised, and cleaning up raises again, so each rule is compared with every exception that an
+exception wraps or arose from. :class:`ProcessFailures` counts the failures of every trial, and
+alone decides about retries. :class:`RepeatedFailures` finds those that other trials would repeat.
 """
 
 from __future__ import annotations
@@ -485,19 +482,6 @@ PERMANENT = ("nan", "data", "oom", "bug")
 """Causes for which a stage that failed in two trials would fail in every other one."""
 
 
-@dataclass(frozen=True)
-class BrokenStage:
-    """A stage that two trials failed to make."""
-
-    first: int
-    second: int
-    failure: Report
-    """The failure of the second trial."""
-
-    def message(self, label: str) -> str:
-        return f"{label} failed in trials {self.first} and {self.second}: {self.failure.message}"
-
-
 class RepeatedFailures:
     """Counts bugs and failed stages over the trials of one run."""
 
@@ -508,8 +492,8 @@ class RepeatedFailures:
         self._failed_once: dict[str, int] = {}
         self.bug = ""
         """The bug that ended enough trials, by place and message; empty if there is none."""
-        self.broken: dict[str, BrokenStage] = {}
-        """By key."""
+        self.broken: dict[str, Report] = {}
+        """Key of a stage that two trials failed to make -> the second failure."""
 
     def end(self, bug: str = "") -> None:
         """Count the end of a trial, by this bug or in another way."""
@@ -529,7 +513,8 @@ class RepeatedFailures:
         first = self._failed_once.setdefault(key, number)
         if first == number or key in self.broken:
             return False
-        self.broken[key] = BrokenStage(first, number, failure)
+        message = f"failed in trials {first} and {number}: {failure.message}"
+        self.broken[key] = replace(failure, message=message)
         return True
 
 

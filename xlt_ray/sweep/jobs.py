@@ -1,9 +1,8 @@
-"""Sweeps as jobs of a Ray cluster elsewhere: sent there, looked at, followed.
+"""Sends sweeps as jobs to a Ray cluster elsewhere, and shows or follows them.
 
-A job is ``xlt run`` on the cluster's head with the sweep file and the package of this machine,
-so that driver and trials run the very code that was sent. What a sweep made lies in the home
-over there; a look at it is a short job as well, whose output is the answer. A cluster keeps its
-jobs only as long as it lives, the home keeps everything else.
+A job is ``xlt run`` on the head of the cluster, with the sweep file and this package, so driver and
+trials run exactly this code. Results are in the home of the cluster; a command that shows them is a
+short job, too. A cluster forgets its jobs when it ends.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ import xlt_ray
 from xlt_ray.errors import ClusterError, SpecError
 
 STOP_S = 120
-"""What a driver has to save progress when its job is stopped; Ray's own limit is 3 seconds."""
+"""Seconds for a driver to save progress when its job is stopped; Ray's default is 3."""
 LOOK_S = 300
-"""After so many seconds a look at a sweep is given up."""
+"""Seconds after which a command that shows a sweep is given up."""
 WORKING = ("PENDING", "RUNNING")
 _CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk",
            "ray._private.runtime_env.packaging")  # fmt: skip
@@ -45,7 +44,7 @@ class Job:
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     message: str
     home: str
-    """XLT_HOME as it was given; empty where the cluster's own is meant."""
+    """XLT_HOME as it was given; empty for that of the cluster."""
     started_ms: int
 
     @property
@@ -65,9 +64,8 @@ class Cluster:
     """The job server at an address such as ``http://127.0.0.1:8265``.
 
     Raises:
-        SpecError: the address is none.
-        ClusterError: nothing answers there, it asks for a token, or Ray's job client is not
-            installed.
+        SpecError: it is not an address.
+        ClusterError: there is no answer, it requires a token, or Ray's job client is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -80,7 +78,7 @@ class Cluster:
             self._client: Any = JobSubmissionClient(self.address)
 
     def jobs(self, sweep: str | None = None) -> list[Job]:
-        """Drivers that were sent here, of one sweep or of all, the latest first."""
+        """Drivers of one sweep or of all, the latest first."""
         with self._explained():
             jobs = [_job(job) for job in self._client.list_jobs()]
         wanted = (job for job in jobs if job.sweep and sweep in (None, job.sweep))
@@ -93,7 +91,7 @@ class Cluster:
             arguments: overrides and options of ``xlt run``.
 
         Raises:
-            ClusterError: a driver of this sweep is at work there already.
+            ClusterError: a driver of this sweep is already running there.
         """
         for running in self.jobs(sweep):
             if running.is_working:
@@ -135,12 +133,12 @@ class Cluster:
         return Answer(text or f"{details.message}\n", code)
 
     def output(self, job: Job) -> str:
-        """What a driver has printed so far."""
+        """The output of a driver so far."""
         with self._explained():
             return str(self._client.get_job_logs(job.id))
 
     def follow(self, job: Job) -> Iterator[str]:
-        """What a driver prints, piece by piece, until it ends."""
+        """The output of a driver, piece by piece, until it ends."""
         import asyncio
 
         with asyncio.Runner() as runner, self._explained():
@@ -180,7 +178,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """What Ray's client raises, in one line that says what would be right."""
+        """Turns errors of Ray's client into one line with a remedy."""
         try:
             from ray.exceptions import AuthenticationError
 
@@ -211,7 +209,7 @@ def checked_address(address: str) -> str:
     """The address of a job server without a slash at its end.
 
     Raises:
-        SpecError: it is no http or https URL, or carries a password.
+        SpecError: it is not an http or https URL, or contains a password.
 
     >>> checked_address("http://127.0.0.1:8265/")
     'http://127.0.0.1:8265'
@@ -238,7 +236,7 @@ def checked_address(address: str) -> str:
 
 
 def is_open(address: str) -> bool:
-    """Whether a token sent there goes over the network for everybody to read.
+    """Whether others could read a token that is sent there.
 
     >>> [is_open(address) for address in ("http://127.0.0.1:8265", "http://head:8265", "https://head")]
     [False, True, False]
@@ -248,15 +246,15 @@ def is_open(address: str) -> bool:
 
 
 def _entrypoint(arguments: Sequence[str], mark: str) -> str:
-    """A line of shell; a line with the mark alone stands before what the command prints."""
-    # Without a home, everything would go into the job's own folder, and be gone with it.
+    """A line of shell, which prints the mark before the output of the command."""
+    # Without a home, everything would go into the folder of the job, and be removed with it.
     guard = ': "${XLT_HOME:?set it where ray start runs, or give --home}"'
     parts = [guard, f"echo {mark}"] if mark else [guard]
     return " && ".join([*parts, f"exec xlt {shlex.join(arguments)}"])
 
 
 def _after(mark: str, job: str, log: str) -> str:
-    """What a command printed, of all that stands in the log of its job.
+    """The output of a command, from the log of its job.
 
     >>> _after("m", "j", "Setting up j\\nm\\nRunning entrypoint for job j: x\\nanswer\\n")
     'answer\\n'
@@ -281,7 +279,7 @@ def _job(details: Any) -> Job:
 
 @contextlib.contextmanager
 def _without(*names: str) -> Iterator[None]:
-    """Variables that Ray's client takes for the address, whatever address it is given."""
+    """Hide variables that Ray's client would use instead of the given address."""
     kept = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -60,15 +60,12 @@ class StageQueue:
         """Number of a running trial -> key of the stage that it makes."""
 
     def __len__(self) -> int:
-        """The number of waiting trials."""
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the waiting trials in their order."""
         return iter(self._waiting)
 
     def add(self, number: int) -> None:
-        """Put a trial at the end of the queue."""
         self._waiting[number] = None
 
     def remove(self, number: int) -> None:
@@ -269,17 +266,17 @@ class TrialScheduler:
         broken = self._repeated_failures.broken
         for number in numbers:
             task = self._waiting[number]
-            if broken.keys().isdisjoint(stage.key for stage in task.path):
+            suspects = [stage for stage in task.path if stage.key in broken]
+            missing = self._missing_keys(task) if suspects else []
+            stage = next((stage for stage in suspects if stage.key in missing), None)
+            if stage is None:
                 continue
-            key = next((key for key in self._missing_keys(task) if key in broken), None)
-            if key is None:
-                continue
-            stage = next(stage for stage in task.path if stage.key == key)
             self._queue.remove(number)
             self._running[number] = self._waiting.pop(number)
             self._begin(number)
             del self._running[number]
-            failure, message = broken[key].failure, broken[key].message(stage.label)
+            failure = broken[stage.key]
+            message = f"{stage.label} {failure.message}"
             self.ledger.tell_failed(number, failure.cause, message, failure.log)
             self._close(task)
 

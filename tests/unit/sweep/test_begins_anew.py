@@ -34,13 +34,13 @@ ReadSweep = Callable[..., SweepSpec]
 def ledger(home: Home, sweep_from: ReadSweep) -> Ledger:
     """One trial has failed at once, and one was asked."""
     sweep = sweep_from(TEXT)
-    found = open_ledger(home, sweep)
+    ledger = open_ledger(home, sweep)
     for number in range(2):
-        assert found.ask(sweep, lambda _: {}) is not None
-        found.begin_attempt(number)
-        found.set_path(number, [STAGE.key])
-    found.tell_failed(0, "data", "there is no such file")
-    return found
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        ledger.begin_attempt(number)
+        ledger.set_path(number, [STAGE.key])
+    ledger.tell_failed(0, "data", "there is no such file")
+    return ledger
 
 
 def begin_anew(home: Home, name: str = "small") -> None:
@@ -53,10 +53,10 @@ def test_a_sweep_that_made_nothing_begins_anew_with_any_key(
     home: Home, sweep_from: ReadSweep, change: str
 ) -> None:
     changed = sweep_from(TEXT, change)
-    said = begins_anew(home, changed)
-    assert said.startswith("small: its earlier start made nothing (1 trials failed)")
-    assert change.partition("=")[0] in said
-    assert "\n" not in said
+    reason = begins_anew(home, changed)
+    assert reason.startswith("small: its earlier start made nothing (1 trials failed)")
+    assert change.partition("=")[0] in reason
+    assert "\n" not in reason
     begin_anew(home)
     assert find_ledger(home, changed) is None
     assert open_ledger(home, changed).trials() == []
@@ -76,7 +76,7 @@ def test_a_ledger_may_move_to_a_database(home: Home, sweep_from: ReadSweep, tmp_
     assert open_ledger(home, sweep_from(TEXT)).trials() == []
 
 
-def test_its_runs_in_mlflow_go(home: Home, sweep_from: ReadSweep, ledger: Ledger) -> None:
+def test_its_runs_in_mlflow_are_removed(home: Home, sweep_from: ReadSweep, ledger: Ledger) -> None:
     tracker = Tracker(home, "small", None, ledger.identity)
     tracker.begin(LedgerSnapshot.of(ledger), {})
     tracker.find_or_make(ledger.trial(0))
@@ -87,12 +87,12 @@ def test_its_runs_in_mlflow_go(home: Home, sweep_from: ReadSweep, ledger: Ledger
 
 
 @pytest.mark.usefixtures("ledger")
-def test_without_a_change_it_goes_on(home: Home, sweep_from: ReadSweep) -> None:
+def test_without_a_change_it_continues(home: Home, sweep_from: ReadSweep) -> None:
     assert begins_anew(home, sweep_from(TEXT)) == ""
     assert begins_anew(home, sweep_from(TEXT, "name=new")) == ""
 
 
-def test_a_free_key_goes_on_where_nothing_has_failed(home: Home, sweep_from: ReadSweep) -> None:
+def test_a_free_key_continues_if_nothing_has_failed(home: Home, sweep_from: ReadSweep) -> None:
     open_ledger(home, sweep_from(TEXT))
     assert begins_anew(home, sweep_from(TEXT, FREE_KEY)) == ""
     assert begins_anew(home, sweep_from(TEXT, OTHER_KEY)) != ""
@@ -120,7 +120,7 @@ def test_a_sweep_that_made_something_does_not(
 
 
 @pytest.mark.usefixtures("ledger")
-def test_a_part_of_a_stage_is_something(home: Home, sweep_from: ReadSweep) -> None:
+def test_progress_of_a_stage_counts_as_made(home: Home, sweep_from: ReadSweep) -> None:
     store = StageStore(home.stages)
     lease = store.lease(STAGE.key)
     assert isinstance(lease, Lease)
@@ -129,16 +129,14 @@ def test_a_part_of_a_stage_is_something(home: Home, sweep_from: ReadSweep) -> No
     assert begins_anew(home, sweep_from(TEXT, OTHER_KEY)) == ""
 
 
-def test_a_stage_of_another_sweep_is_nothing_that_it_made(
+def test_a_reused_stage_does_not_count_as_made(
     home: Home, sweep_from: ReadSweep, ledger: Ledger
 ) -> None:
     note_stage(ledger, reused=True)
     assert begins_anew(home, sweep_from(TEXT, OTHER_KEY)) != ""
 
 
-def test_a_ledger_that_another_home_has_made_stays(
-    home: Home, sweep_from: ReadSweep, tmp_path: Path
-) -> None:
+def test_a_ledger_of_another_home_stays(home: Home, sweep_from: ReadSweep, tmp_path: Path) -> None:
     url = f"places.ledger=sqlite:///{tmp_path / 'ledger.db'}"
     open_ledger(Home(tmp_path / "elsewhere"), sweep_from(TEXT, url))
     open_ledger(home, sweep_from(TEXT, url))

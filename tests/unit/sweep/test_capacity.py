@@ -43,7 +43,7 @@ target: {task: nli, source_language: qaa}
 STRATEGIES: tuple[Strategy, ...] = ("pack", "spread", "strict_pack", "strict_spread")
 
 
-def brute(demand: Demand, places: list[int]) -> int:
+def most_trials(demand: Demand, places: list[int]) -> int:
     """Most trials, by trying every way to give one trial its places, again and again."""
     best = 0
     for chosen in itertools.combinations_with_replacement(range(len(places)), demand.workers):
@@ -51,9 +51,9 @@ def brute(demand: Demand, places: list[int]) -> int:
             continue
         if demand.strategy == "strict_spread" and len(set(chosen)) < demand.workers:
             continue
-        left = [one - chosen.count(index) for index, one in enumerate(places)]
+        left = [place - chosen.count(index) for index, place in enumerate(places)]
         if min(left) >= 0:
-            best = max(best, 1 + brute(demand, left))
+            best = max(best, 1 + most_trials(demand, left))
     return best
 
 
@@ -67,13 +67,12 @@ def test_as_many_trials_fit_as_any_way_of_placing_them_finds(
 ) -> None:
     demand = Demand({"CPU": 2.0}, workers, strategy)
     # An odd CPU is of no use to a worker that asks for two.
-    assert demand.num_places([{"CPU": 2 * place + 1} for place in places]) == brute(demand, places)
+    nodes = [{"CPU": 2 * place + 1} for place in places]
+    assert demand.num_places(nodes) == most_trials(demand, places)
 
 
 @given(NODES, st.integers(1, 100), st.integers(1, 3))
-def test_a_share_of_a_gpu_is_never_made_of_two(
-    nodes: list[Node], hundredths: int, cpus: int
-) -> None:
+def test_a_share_of_a_gpu_never_spans_two(nodes: list[Node], hundredths: int, cpus: int) -> None:
     share = hundredths / 100
     demand = Demand({"CPU": float(cpus), "GPU": share})
     for node in nodes:
@@ -86,14 +85,14 @@ def test_ten_tenths_use_a_gpu() -> None:
     assert Demand({"CPU": 1.0, "GPU": 0.1}).num_places([{"CPU": 64.0, "GPU": 1.0}]) == 10
 
 
-def test_gpus_that_the_autoscaler_may_bring_make_room() -> None:
+def test_gpus_that_the_autoscaler_may_start_count() -> None:
     demand = Demand({"CPU": 8.0, "GPU": 1.0})
     groups = [Group({"CPU": 0}, 1), Group({"CPU": 8, "GPU": 1}, 8)]
     assert Capacity([{}], groups).can_hold(demand)
     assert Capacity([{}], groups).num_trials(demand) == 8
 
 
-def test_an_autoscaler_without_bound_makes_no_more_trials_than_fit_now() -> None:
+def test_an_unbounded_autoscaler_adds_no_trials() -> None:
     groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
     capacity = Capacity([{"CPU": 16.0}], groups)
     assert capacity.num_trials(Demand({"CPU": 4.0})) == 4
@@ -101,14 +100,14 @@ def test_an_autoscaler_without_bound_makes_no_more_trials_than_fit_now() -> None
     assert Capacity([], groups).can_hold(Demand({"CPU": 4.0, "GPU": 1.0}, 100))
 
 
-def test_an_autoscaler_without_bound_is_asked_for_as_many_as_the_sweep_wants() -> None:
+def test_an_unbounded_autoscaler_starts_nodes_up_to_the_limit_of_the_sweep() -> None:
     groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
     demand = Demand({"CPU": 4.0, "GPU": 1.0})
     assert Capacity([{"CPU": 16.0}], groups).num_trials(demand, 32) == 32
 
 
 @given(NODES)
-def test_a_trial_that_fits_nowhere_yet_is_waited_for(nodes: list[Node]) -> None:
+def test_one_trial_may_wait_for_a_node(nodes: list[Node]) -> None:
     assert Capacity(nodes).num_trials(Demand({"GPU": 1000.0})) == 1
 
 
@@ -116,7 +115,7 @@ CLUSTER = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}]
 
 
 @pytest.mark.parametrize(
-    ("resources", "told"),
+    ("resources", "message"),
     [
         ({"workers": 3, "gpus_per_worker": 1}, "asks for 3 GPUs, the cluster has 2; lower"),
         ({"workers": 16}, "asks for 16 CPUs, the cluster has 8"),
@@ -130,10 +129,10 @@ CLUSTER = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}]
     ],
     ids=str,
 )  # fmt: skip
-def test_what_can_never_be_placed_is_refused(resources: dict[str, object], told: str) -> None:
+def test_an_impossible_demand_is_refused(resources: dict[str, object], message: str) -> None:
     with pytest.raises(ClusterError) as refused:
         Capacity(CLUSTER).refuse_impossible(Resources.model_validate(resources), ["m"])
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_what_can_never_be_placed_is_refused(resources: dict[str, object], told:
     ],
     ids=str,
 )
-def test_what_can_be_placed_is_not_refused(resources: dict[str, object]) -> None:
+def test_a_possible_demand_is_not_refused(resources: dict[str, object]) -> None:
     Capacity(CLUSTER).refuse_impossible(Resources.model_validate(resources), ["m"])
 
 
@@ -164,22 +163,22 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pass_by
 
 
-def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
+def test_concurrency_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
     nodes: list[Node] = [{"CPU": 2}]
-    room = Concurrency(
+    concurrency = Concurrency(
         [Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: Capacity(nodes)
     )
-    assert room() == 2
+    assert concurrency() == 2
     nodes.append({"CPU": 3})
-    assert room() == 2, "the cluster is not asked all the time"
+    assert concurrency() == 2, "the cluster is not read all the time"
     clock(capacity.REFRESH_S)
-    assert room() == 5
+    assert concurrency() == 5
     nodes.clear()
     clock(capacity.REFRESH_S)
-    assert room() == 1
+    assert concurrency() == 1
 
 
-def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
+def test_a_sweep_may_limit_its_concurrency() -> None:
     assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: Capacity([{"CPU": 8}]))() == 3
 
 
@@ -192,7 +191,7 @@ def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
         ("search: {trials: 40}\nresources: {by_model: {toy:4x64: {workers: 2}}}", 1),
     ],
 )
-def test_tune_asks_for_the_places_of_all_trials_that_may_run(
+def test_tune_requests_places_for_all_trials_that_may_run(
     text: str, most: int, facts: Facts, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As its controller reads it: one after another, an autoscaler would bring nodes."""
@@ -201,14 +200,14 @@ def test_tune_asks_for_the_places_of_all_trials_that_may_run(
 
     monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
     sweep = sweep_of(parse_document(f"{TWO_MODELS}{text}", "t.yaml"))
-    found: list[int] = []
+    pending: list[int] = []
 
     class Tuner:
         def __init__(self, _: object, tune_config: Any, **__: object) -> None:
             self._generator = SearchGenerator(tune_config.search_alg)
 
         def fit(self) -> None:
-            found.append(_get_max_pending_trials(self._generator))
+            pending.append(_get_max_pending_trials(self._generator))
 
     monkeypatch.setattr("ray.tune.Tuner", Tuner)
     monkeypatch.setattr(runner, "connect", lambda _: None)
@@ -218,4 +217,4 @@ def test_tune_asks_for_the_places_of_all_trials_that_may_run(
     )
     process_failures = ProcessFailures(sweep.settings.failures, home.hangs("t"))
     runner._tune(scheduler, home, process_failures, cast("Ledger", None))
-    assert found == [most]
+    assert pending == [most]

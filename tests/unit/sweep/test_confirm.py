@@ -1,4 +1,4 @@
-"""The sweep that confirms a winner: its configurations alone, on seeds that nobody has used."""
+"""The sweep that confirms winners: only their configurations, on fresh seeds."""
 
 from __future__ import annotations
 
@@ -42,6 +42,10 @@ budget: {gpu_hours: 1}
 """
 
 
+WINNER = {"model": "toy:2x64", "intermediate": None, "target.fusion.layer": 1,
+          "target.learning_rate": 1e-4}  # fmt: skip
+
+
 def assignments(sweep: SweepSpec, home: Home) -> list[tuple[dict[str, Any], int]]:
     """What the ledger of a sweep asks, with seeds; every trial ends at once."""
     ledger = open_ledger(home, sweep)
@@ -53,7 +57,7 @@ def assignments(sweep: SweepSpec, home: Home) -> list[tuple[dict[str, Any], int]
     return found
 
 
-def test_the_ledger_asks_the_winners_alone_with_fresh_seeds_each(home: Home) -> None:
+def test_the_ledger_asks_only_the_winners_each_with_fresh_seeds(home: Home) -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
     asked = assignments(sweep, home)
     base = sweep_of_ledger(open_ledger(home, sweep))
@@ -62,19 +66,20 @@ def test_the_ledger_asks_the_winners_alone_with_fresh_seeds_each(home: Home) -> 
     again = assignments(confirmed, home)
     assert len(again) == 12
     for number, winner in enumerate(chosen):
-        mine = [(dict(one), seed) for one, seed in again if same_but_labels(one, winner)]
-        assert sorted(seed for _, seed in mine) == [7, 8, 9, 10], number
+        repeats = [seed for point, seed in again if same_but_labels(point, winner)]
+        assert sorted(repeats) == [7, 8, 9, 10], number
 
 
-def same_but_labels(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def same_but_labels(first: dict[str, Any], second: dict[str, Any]) -> bool:
     """Whether two assignments are alike but for the option of ``intermediate``."""
-    parts = [{k: v for k, v in side.items() if k != "intermediate"} for side in (one, other)]
-    return parts[0] == parts[1] and (one["intermediate"] is None) == (other["intermediate"] is None)
+    parts = [{k: v for k, v in side.items() if k != "intermediate"} for side in (first, second)]
+    options = [side["intermediate"] is None for side in (first, second)]
+    return parts[0] == parts[1] and options[0] == options[1]
 
 
-def test_what_is_trained_is_the_winner_but_for_its_seeds(home: Home) -> None:
+def test_a_confirmation_trains_the_winner_with_other_seeds(home: Home) -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
-    world = facts()
+    known = facts()
     for winner, _ in assignments(sweep, home)[::2]:
         confirmed = confirming(sweep, [winner], [], seeds=2)
         (point,) = confirmed.settings.search.first
@@ -82,36 +87,29 @@ def test_what_is_trained_is_the_winner_but_for_its_seeds(home: Home) -> None:
         apart = {"align": {"seed"}, "intermediate": {"seed"}}
         assert before.model_dump(exclude=apart) == after.model_dump(exclude=apart)
         seed = confirmed.settings.search.training_seed
-        paths = [path_of(after, world, seed=one, shared_seed=seed) for one in (seed, seed + 1)]
-        for one, other in zip(*(path[1:] for path in paths), strict=True):
-            assert one.key != other.key, one.label
-            if one.kind != "evaluate":
-                assert {one.seed, other.seed} == {seed, seed + 1}
+        paths = [path_of(after, known, seed=own, shared_seed=seed) for own in (seed, seed + 1)]
+        for first, second in zip(*(path[1:] for path in paths), strict=True):
+            assert first.key != second.key, first.label
+            if first.kind != "evaluate":
+                assert {first.seed, second.seed} == {seed, seed + 1}
 
 
-def test_nothing_is_stopped_early_and_no_budget_ends_it() -> None:
+def test_a_confirmation_has_no_early_stopping_and_no_budget() -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
-    winner = {"model": "toy:2x64", "intermediate": None, "target.fusion.layer": 1,
-              "target.learning_rate": 1e-4}  # fmt: skip
-    settings = confirming(sweep, [winner], [5, 6], seeds=3).settings
+    settings = confirming(sweep, [WINNER], [5, 6], seeds=3).settings
     assert settings.name == "base-confirm"
     assert settings.early_stop is None
     assert settings.budget.gpu_hours is None
-    assert (settings.search.trials, settings.search.seeds, settings.search.training_seed) == (
-        1,
-        3,
-        7,
-    )
+    search = settings.search
+    assert (search.trials, search.seeds, search.training_seed) == (1, 3, 7)
     assert settings.objective == sweep.settings.objective
     assert settings.resources == sweep.settings.resources
 
 
-def test_a_scope_of_seeds_that_was_searched_over_is_no_parameter_any_more() -> None:
+def test_a_searched_scope_of_seeds_is_not_a_parameter_any_more() -> None:
     text = TEXT.replace("steps: 10, seed: shared", "steps: 10, seed: {choice: [shared, per_trial]}")
     sweep = sweep_of(parse_document(text, "base.yaml"))
-    winner = {"model": "toy:2x64", "align.seed": "shared", "intermediate": None,
-              "target.fusion.layer": 1, "target.learning_rate": 1e-4}  # fmt: skip
-    confirmed = confirming(sweep, [winner], [], seeds=2)
+    confirmed = confirming(sweep, [{**WINNER, "align.seed": "shared"}], [], seeds=2)
     (point,) = confirmed.settings.search.first
     assert "align.seed" not in point
     align = confirmed.trial_of(point, bounds).align
@@ -126,19 +124,11 @@ def test_fresh_seeds_are_above_all_that_were_or_will_be_used(
     text = TEXT.replace("seeds: 2, training_seed: 5", f"seeds: {repeats}, training_seed: {first}")
     fresh = fresh_seed(sweep_of(parse_document(text, "base.yaml")), used)
     assert fresh not in {*used, *range(first, first + repeats)}
-    assert all(fresh > one for one in (*used, first + repeats - 1))
+    assert all(fresh > seed for seed in (*used, first + repeats - 1))
     assert fresh - 1 in {*used, first + repeats - 1}
 
 
-WINNER = {
-    "model": "toy:2x64",
-    "intermediate": None,
-    "target.fusion.layer": 1,
-    "target.learning_rate": 1e-4,
-}
-
-
-def test_how_it_is_run_may_be_given_anew() -> None:
+def test_a_confirmation_may_change_how_it_is_run() -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
     settings = confirming(
         sweep, [WINNER], [], seeds=2, overrides=["name=again", "resources.workers=2"]
@@ -146,7 +136,7 @@ def test_how_it_is_run_may_be_given_anew() -> None:
     assert (settings.name, settings.resources.workers) == ("again", 2)
 
 
-def test_one_configuration_is_not_confirmed_twice() -> None:
+def test_a_configuration_is_not_confirmed_twice() -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
     other = {**WINNER, "target.fusion.layer": 0}
     assert confirming(sweep, [WINNER, other], [], seeds=2).settings.search.trials == 2
@@ -160,7 +150,7 @@ def test_one_configuration_is_not_confirmed_twice() -> None:
      "objective.metric=macro_f1", "resources.precision=bf16", "early_stop=null",
      "resources={zero_stage: 1, precision: bf16}"],
 )  # fmt: skip
-def test_what_is_run_may_not(override: str) -> None:
+def test_a_confirmation_may_not_change_what_is_run(override: str) -> None:
     sweep = sweep_of(parse_document(TEXT + "resources: {zero_stage: 1}\n", "base.yaml"))
     with pytest.raises(SpecError, match=r"a different experiment|leave it as it was"):
         confirming(sweep, [WINNER], [], seeds=2, overrides=[override])

@@ -1,396 +1,636 @@
-"""Simulated sweeps under a quota: never above it, and nothing gone that a later step needs."""
+"""The quota manager with real ledgers and a real store, and the roots of garbage collection."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
-from dataclasses import dataclass, field, replace
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import pytest
 
-from xlt_ray.ledger import StageUse, State, TrialView
-from xlt_ray.store.gc import GcRoots, StoreEntry, plan
+from tests.unit.sweep.conftest import TEXT, Driver, ReadSweep
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.home import Home
+from xlt_ray.ledger import AskedTrial, Ledger, StageUse, State, TrialView, open_ledger
+from xlt_ray.store import storage
+from xlt_ray.store.gc import GcRoots, Inventory, StoreEntry
+from xlt_ray.store.lease import Lease, try_acquire
+from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.stage_path import StagePath, stages_to_run
-from xlt_ray.sweep.quota import StoreSizes, SweepUse, gc_roots, growth_of, still_needed
+from xlt_ray.store.stage_path import StagePath, path_of, stages_to_run
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep import quota
+from xlt_ray.sweep.quota import (
+    OTHER_HOMES,
+    SCORES_BYTES,
+    QuotaManager,
+    StoreSizes,
+    SweepUse,
+    gc_roots,
+    growth_of,
+    is_running,
+    is_shared,
+    still_needed,
+    stores_of,
+    use_of,
+)
+from xlt_ray.sweep.tasks import Planner, Report
 
-WEIGHTS, SCORES = 1000, 3
-PROGRESS = 3 * WEIGHTS
-MODEL = Stage("model", {}, {}, 0, None, "model")
-SIZE = {"align": WEIGHTS, "trunk": PROGRESS, "intermediate": WEIGHTS, "target": WEIGHTS,
-        "evaluate": SCORES}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One sweep to be simulated."""
-
-    num_configurations: int
-    num_prefixes: int
-    seeds: int
-    concurrent: int
-    has_align: bool
-    has_trunk: bool
-    is_real: bool
-    """Whether a real-valued range decides the intermediate stage: no two configurations share."""
-    slack: int
-    luck: int
-
-    def prefix(self, configuration: int) -> int:
-        return configuration if self.is_real else configuration % self.num_prefixes
-
-    def path(self, configuration: int, repeat: int) -> StagePath:
-        stages = [MODEL]
-        kinds = ["align"] * self.has_align + ["trunk"] * self.has_trunk + ["intermediate"]
-        for kind in kinds:
-            parameter = {"align": 0, "trunk": self.prefix(configuration) // 2}.get(
-                kind, self.prefix(configuration)
-            )
-            stages.append(_stage(kind, parameter, stages[-1]))
-        stages.append(_stage("target", (configuration, repeat), stages[-1]))
-        stages.append(_stage("evaluate", 0, stages[-1]))
-        return tuple(stages)
-
-    @property
-    def minimal_bytes(self) -> int:
-        """What must be there at one moment: the shared stages, one target in training, the best."""
-        inner = SIZE["trunk"] * self.has_trunk + SIZE["intermediate"]
-        prefixes = min(self.concurrent + 1 if self.is_real else self.num_prefixes,
-                       self.num_configurations)  # fmt: skip
-        trials = self.num_configurations * self.seeds
-        training = 2 * PROGRESS + WEIGHTS
-        return SIZE["align"] + inner * (prefixes + 1) + training + WEIGHTS + trials * SCORES
-
-
-def _stage(kind: Any, value: object, parent: Stage) -> Stage:
-    return Stage(kind, {"value": list(value) if isinstance(value, tuple) else value}, {}, 0, parent,
-                 kind, 1)  # fmt: skip
+WEIGHTS = 10**6
 
 
 @dataclass
-class Running:
-    """A trial in work; ``making`` is the stage whose lease it holds."""
+class Store:
+    """A sweep with ledger, store and quota manager."""
 
-    number: int
-    path: StagePath
-    making: Stage | None = None
-
-
-@dataclass
-class World:
-    """Store, ledgers and driver of one simulated sweep, with the checks at every step."""
-
-    setting: Setting
-    quota: int
-    entries: dict[str, StoreEntry] = field(default_factory=dict)
-    views: list[TrialView] = field(default_factory=list)
-    running: list[Running] = field(default_factory=list)
-    held: list[Running] = field(default_factory=list)
-    made: Counter[str] = field(default_factory=Counter)
-    is_stopped: bool = False
-    clock: int = 0
-    peak: int = 0
+    sweep: SweepSpec
+    facts: Facts
+    home: Home
+    scratch: Path
 
     def __post_init__(self) -> None:
-        self.dice = random.Random(self.setting.luck)
-        self.sizes = StoreSizes(weights={MODEL.key: WEIGHTS})
-        self.sizes.stages[MODEL.key, "evaluate"] = SCORES
-        self.task = [
-            (configuration, repeat)
-            for configuration in range(self.setting.num_configurations)
-            for repeat in range(self.setting.seeds)
+        self.ledger: Ledger = open_ledger(self.home, self.sweep)
+        self.store = StageStore(self.sweep.settings.places.store or self.home.stages)
+        self.warnings: list[str] = []
+        self.manager = self.new_manager()
+        self._count = itertools.count()
+
+    def new_manager(self) -> QuotaManager:
+        """The manager of the next driver."""
+        return QuotaManager(
+            self.sweep, self.facts, self.home, self.ledger, self.store, self.warnings.append
+        )
+
+    def ask(self) -> tuple[AskedTrial, StagePath]:
+        planner = Planner(self.sweep, self.facts)
+        self.ledger.keys_of = planner.keys
+        asked_trial = self.ledger.ask(self.sweep, planner.facts.model_bounds)
+        assert asked_trial is not None
+        trial = self.sweep.trial_of(asked_trial.assignment, lambda _: {})
+        return asked_trial, path_of(trial, self.facts, seed=asked_trial.seed, shared_seed=0)
+
+    def commit(self, stage: Stage) -> None:
+        folder = self.scratch / str(next(self._count))
+        folder.mkdir(parents=True)
+        if stage.is_training:
+            (folder / "model.safetensors").write_bytes(b"w" * WEIGHTS)
+        lease = self.store.lease(stage.key)
+        assert isinstance(lease, Lease)
+        record = StageRecord(
+            stage.key, stage.payload, stage.label, {}, made_by={"sweep": self.sweep.name}
+        )
+        with lease:
+            self.store.commit(stage, folder, record, lease)
+
+    def walk(self, asked_trial: AskedTrial, path: StagePath, objective: float) -> None:
+        """Make what is missing, note it, tell the trial complete."""
+        for stage in stages_to_run(path):
+            if stage not in self.store:
+                self.commit(stage)
+            self.manager.on_report(stage.key)
+        uses = [
+            StageUse(stage.kind, stage.key, stage.label, False) for stage in stages_to_run(path)
         ]
-        self.other = _other_sweep()
-        for stranger in _strangers():
-            self.entries[stranger.place] = stranger
-        self.protected = {place for place in self.entries if "other" in place}
+        self.ledger.set_stages(asked_trial.number, uses)
+        self.ledger.tell_complete(asked_trial.number, objective)
 
-    # -- the driver -------------------------------------------------------------------
+    def keys(self) -> set[str]:
+        return {entry.key for entry in Inventory(self.store).look() if entry.sort == "stage"}
 
-    def run(self) -> None:
-        while not self.is_stopped and (self.running or self.held or self.task):
-            event = self.dice.random()
-            if event < 0.4 and len(self.running) < self.setting.concurrent:
-                self.mark_started()
-            elif event < 0.43:
-                self.die()
-            elif self.running:
-                one = self.dice.choice(self.running)
-                self.end(one, "failed") if event > 0.97 else self.advance(one)
 
-    def mark_started(self) -> None:
-        being_made = {self.missing(one)[0].key for one in self.running if self.missing(one)}
-        while True:
-            for one in self.held:
-                if not {stage.key for stage in self.missing(one)[:1]} & being_made:
-                    if self.free_space([*self.running, one]):
-                        self.held.remove(one)
-                        self.running.append(one)
-                    elif not self.running:
-                        self.is_stopped = True
-                    return
-            if not self.task or len(self.held) >= 8:
-                return
-            self.ask()
+@pytest.fixture
+def make(home: Home, sweep_from: ReadSweep, facts: Facts, tmp_path: Path) -> Callable[..., Store]:
+    def build(*overrides: str, text: str = TEXT) -> Store:
+        sweep = sweep_from(text, *overrides)
+        return Store(sweep, facts, home, tmp_path / f"results {sweep.name}")
 
-    def ask(self) -> None:
-        configuration, repeat = self.task.pop(0)
-        number = len(self.views)
-        parameters = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
-        path = self.setting.path(configuration, repeat)
-        keys = tuple(stage.key for stage in stages_to_run(path))
-        self.views.append(
-            view(number, "running", configuration, repeat, parameters=parameters, path=keys)
-        )
-        self.held.append(Running(number, path))
+    return build
 
-    def free_space(self, working: list[Running]) -> bool:
-        """As the keeper does it, from the same pure parts."""
-        waiting = [one for one in self.held if one not in working]
-        paths = [one.path for one in working]
-        there = tuple(self.entries.values())
-        self.sizes.learn(there, paths)
-        growth = growth_of(paths, there, self.sizes)
-        roots = gc_roots(
-            [self.use(), self.other],
-            own="own",
-        )
-        found = plan(there, roots, quota_bytes=self.quota, needed_bytes=growth)
-        chosen = plan(there, roots, quota_bytes=self.quota) if found.missing_bytes else found
-        for removal in chosen.removals:
-            self.check(removal.entry, [*working, *waiting])
-            del self.entries[removal.entry.place]
-        return self.used + growth <= self.quota
 
-    def made_twice(self) -> set[str]:
-        """Kinds of stages that were made more than once."""
-        kinds = {
-            stage.key: stage.kind
-            for view in self.views
-            for stage in self.setting.path(view.configuration, view.repeat)
-        }
-        return {kinds[key] for key, number in self.made.items() if number > 1}
+def keys(path: StagePath, *kinds: str) -> set[str]:
+    return {stage.key for stage in path if stage.kind in kinds}
 
-    def use(self) -> SweepUse:
-        complete = [view for view in self.views if view.state == "complete"]
-        best = max(complete, key=lambda one: one.objective or 0.0, default=None)
-        return SweepUse(
-            "own",
-            tuple(self.views),
-            self.setting.num_configurations,
-            self.setting.seeds,
-            None if best is None else best.number,
-            frozenset({"intermediate.learning_rate"}),
-            is_running=True,
-        )
 
-    def die(self) -> None:
-        """The driver and all its trials are killed; another driver takes them up."""
-        for one in self.running:
-            if one.making is not None:
-                self.hold(one.making, "")
-        self.held = [replace(one, making=None) for one in [*self.running, *self.held]]
-        self.running = []
+def test_without_a_quota_there_is_always_space(make: Callable[..., Store]) -> None:
+    one = make()
+    _, path = one.ask()
+    assert not one.manager.free_space([path])
 
-    # -- the trials -------------------------------------------------------------------
 
-    def advance(self, one: Running) -> None:
-        missing = self.missing(one)
-        if not missing:
-            self.end(one, "complete")
-            return
-        stage = missing[0]
-        if any(other.making == stage for other in self.running if other is not one):
-            return
-        above = one.path[one.path.index(stage) - 1]
-        assert above.is_pretrained or above.key in self.present, (
-            "what a stage is made from is there"
-        )
-        one.making = stage
-        self.hold(stage, "trial")
-        if stage.is_training and self.dice.random() < 0.5:
-            self.save(stage)
-        elif stage.kind == "target" and self.dice.random() < 0.1:
-            self.end(one, "pruned")
-        else:
-            self.commit(one, stage)
+def test_nothing_is_freed_while_everything_fits(make: Callable[..., Store]) -> None:
+    one = make("store.quota=20MB")
+    asked_trial, path = one.ask()
+    one.walk(asked_trial, path, 0.5)
+    before = one.keys()
+    _, further = one.ask()
+    room = one.manager.free_space([further])
+    assert room == ""
+    assert one.keys() == before
 
-    def save(self, stage: Stage) -> None:
-        """New progress is written whole before the old one is dropped."""
-        place = f"progress/{stage.key}"
-        before = self.entries.get(place)
-        both = (before.state_bytes if before else 0) + PROGRESS
-        self.put(StoreEntry("progress", place, stage.key, state_bytes=both, holder="trial"))
-        self.put(StoreEntry("progress", place, stage.key, state_bytes=PROGRESS, holder="trial"))
 
-    def commit(self, one: Running, stage: Stage) -> None:
-        state = 2 * WEIGHTS if stage.kind == "trunk" else 0
-        parent = stage.parent.key if stage.parent else None
-        self.put(
-            StoreEntry("stage", f"stages/{stage.key}", stage.key, stage.kind, parent=parent,
-                   state_bytes=state, other_bytes=SIZE[stage.kind] - state)
-        )  # fmt: skip
-        self.entries.pop(f"progress/{stage.key}", None)
-        self.made[stage.key] += 1
-        one.making = None
-        use = StageUse(stage.kind, stage.key, stage.kind, reused=False)
-        reused = [
-            StageUse(above.kind, above.key, above.kind, reused=True)
-            for above in stages_to_run(one.path)[: stages_to_run(one.path).index(stage)]
-            if above.key in self.present
-        ]
-        known = {found.key: found for found in [*self.views[one.number].stages, *reused, use]}
-        self.views[one.number] = replace(self.views[one.number], stages=tuple(known.values()))
-        self.free_space(self.running)
+def test_targets_of_ended_trials_are_freed_and_the_best_stays(
+    make: Callable[..., Store],
+) -> None:
+    # Two intermediate stages, the best target, and a training: 2 x progress (the best weights so
+    # far among it) and the result.
+    one = make("store.quota=12.2MB")
+    paths = []
+    for objective in (0.5, 0.9, 0.7):
+        asked_trial, path = one.ask()
+        room = one.manager.free_space([path])
+        assert not room
+        one.walk(asked_trial, path, objective)
+        paths.append(path)
+    _, last = one.ask()
+    assert not one.manager.free_space([last])
+    first, best, third = paths
+    assert one.keys() >= keys(best, "intermediate", "target", "evaluate")
+    assert not one.keys() & keys(first, "target")
+    for path in paths:
+        assert one.keys() >= keys(path, "intermediate", "evaluate")
+    assert one.keys() >= keys(third, "target"), "the oldest goes first, and no more"
 
-    def end(self, one: Running, state: State) -> None:
-        if one.making is not None:
-            self.hold(one.making, "")
-        self.running.remove(one)
-        objective = self.dice.random() if state == "complete" else None
-        self.views[one.number] = replace(self.views[one.number], state=state, objective=objective)
 
-    def hold(self, stage: Stage, holder: str) -> None:
-        place = f"progress/{stage.key}"
-        if place in self.entries:
-            self.entries[place] = replace(self.entries[place], holder=holder)
+def test_without_enough_space_the_message_names_the_reasons_and_nothing_is_freed(
+    make: Callable[..., Store],
+) -> None:
+    one = make("store.quota=5MB")
+    asked_trial, path = one.ask()
+    one.walk(asked_trial, path, 0.5)
+    asked_trial, further = one.ask()
+    one.walk(asked_trial, further, 0.4)
+    before = one.keys()
+    _, last = one.ask()
+    room = one.manager.free_space([last])
+    assert room
+    assert one.keys() == before
+    for said in ("store.quota: 5 MB is too little", str(one.home.root), "target stage of a best",
+                 "an unfinished", "raise store.quota", "xlt gc --all-but-best"):  # fmt: skip
+        assert said in room
 
-    # -- what must hold ---------------------------------------------------------------
 
-    @property
-    def used(self) -> int:
-        return sum(entry.num_bytes for entry in self.entries.values())
+def test_a_store_above_the_quota_is_brought_below_it(
+    make: Callable[..., Store],
+) -> None:
+    one = make("store.quota=5MB")
+    for objective in (0.5, 0.9, 0.7, 0.6):
+        asked_trial, path = one.ask()
+        one.walk(asked_trial, path, objective)
+    one.manager.quota_bytes = 4 * WEIGHTS + 200_000
+    assert not one.manager.free_space([])
+    assert sum(entry.num_bytes for entry in Inventory(one.store).look()) <= 4_200_000
 
-    @property
-    def present(self) -> set[str]:
-        return {entry.key for entry in self.entries.values() if entry.sort == "stage"}
 
-    def missing(self, one: Running) -> list[Stage]:
-        wanted = set(still_needed(one.path, self.present)) - self.present
-        return [stage for stage in stages_to_run(one.path) if stage.key in wanted]
+def test_a_waiting_trial_keeps_its_stages(
+    make: Callable[..., Store],
+) -> None:
+    one = make("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    assert one.manager.free_space([])
+    assert path[1] in one.store
+    one.ledger.tell_failed(0, "bug", "x")
+    assert not one.manager.free_space([])
+    assert path[1] not in one.store
 
-    def put(self, entry: StoreEntry) -> None:
-        self.clock += 1
-        self.entries[entry.place] = replace(entry, used=float(self.clock))
-        self.peak = max(self.peak, self.used)
-        assert self.used <= self.quota, "the store stays below its quota"
 
-    def check(self, entry: StoreEntry, unfinished: list[Running]) -> None:
-        best = self.use().best
-        kept = {stage.key for stage in self.views[best].stages} if best is not None else set()
-        assert not entry.holder, "what is being made stays"
-        assert entry.kind != "evaluate", "scores stay"
-        assert entry.place not in self.protected, "what another sweep needs stays"
-        assert not (entry.kind == "target" and entry.key in kept), "the best target stays"
-        for one in unfinished:
-            needed = still_needed(one.path, self.present)
-            assert entry.key not in needed, "what an unfinished trial goes on from stays"
+def test_another_ledger_that_cannot_be_read_protects_everything(
+    make: Callable[..., Store], home: Home
+) -> None:
+    one = make("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    home.ledger_journal("broken").write_text("")
+    one.ledger.tell_failed(0, "bug", "x")
+    room = one.manager.free_space([])
+    assert room
+    assert path[1] in one.store
+    assert "a sweep may need it whose ledger cannot be read: broken: " in room
+    assert "an unfinished trial needs it" not in room
+    home.ledger_journal("broken").unlink()
+    assert not one.manager.free_space([])
+
+
+def test_another_sweep_keeps_what_it_needs(make: Callable[..., Store]) -> None:
+    other = make("name=other", "search={trials: 1}")
+    asked_trial, path = other.ask()
+    other.commit(path[1])
+    one = make("store.quota=1kB")
+    assert one.manager.free_space([])
+    assert path[1] in one.store
+    other.ledger.tell_failed(asked_trial.number, "bug", "x")
+    assert not one.manager.free_space([]), "its ledger was read again"
+    assert path[1] not in one.store
+
+
+def test_progress_of_ended_trials_is_freed_although_another_sweep_is_unfinished(
+    make: Callable[..., Store],
+) -> None:
+    make("name=other", "search.training_seed=1").ask()
+    one = make("store.quota=1kB")
+    _, path = one.ask()
+    place = f"progress/{path[1].key}"
+    one.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
+    assert one.manager.free_space([])
+    one.ledger.tell_failed(0, "bug", "x")
+    assert not one.new_manager().free_space([])
+    assert not one.store.storage.exists(place)
+
+
+def test_the_store_is_listed_only_when_the_known_stages_come_close_to_the_quota(
+    make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = make("store.quota=40MB")
+    looks: list[float] = []
+    look = Inventory.look
+
+    def counted(self: Inventory) -> tuple[StoreEntry, ...]:
+        looks.append(0.0)
+        return look(self)
+
+    monkeypatch.setattr(Inventory, "look", counted)
+    for _ in range(2):
+        asked_trial, path = one.ask()
+        for stage in stages_to_run(path):
+            assert not one.manager.free_space([path])
+            if stage not in one.store:
+                one.commit(stage)
+            one.manager.on_report(stage.key)
+        one.walk(asked_trial, path, 0.5)
+        assert not one.manager.free_space([])
+    assert len(looks) == 1
+    written = sum(entry.num_bytes for entry in look(Inventory(one.store)))
+    one.manager.quota_bytes = written
+    assert not one.manager.free_space([])
+    assert len(looks) == 1, "the known stages are all"
+    one.manager.quota_bytes = written - 1
+    assert not one.manager.free_space([])
+    assert len(looks) == 2
+    one.manager.list_again()
+    assert not one.manager.free_space([])
+    assert len(looks) == 3
+    monkeypatch.setattr(quota, "LIST_AGAIN_S", 0.0)
+    assert not one.manager.free_space([])
+    assert len(looks) == 4
+
+
+def test_a_leased_stage_stays(make: Callable[..., Store]) -> None:
+    one = make("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    one.ledger.tell_failed(0, "bug", "x")
+    lease = one.store.lease(path[1].key)
+    assert isinstance(lease, Lease)
+    with lease:
+        room = one.manager.free_space([])
+        assert room
+        assert "being made by process" in room
+    assert path[1] in one.store
+
+
+def test_every_store_of_a_home_is_listed_with_its_roots(
+    make: Callable[..., Store], home: Home, tmp_path: Path
+) -> None:
+    make()
+    elsewhere = make("name=other", f"places.store={tmp_path / 'elsewhere'}")
+    _, path = elsewhere.ask()
+    lease = try_acquire(Storage(home.root), home.driver_lease("other"))
+    assert isinstance(lease, Lease)
+    with lease:
+        (own, _, first), (shared, _, second) = stores_of(home)
+    assert own.storage.local_root == home.root
+    assert shared.storage.local_root == tmp_path / "elsewhere"
+    assert first.home_sweeps is None
+    assert second.home_sweeps == {"t", "other"}
+    assert first.needed == {stage.key for stage in stages_to_run(path)}
+
+
+@dataclass
+class Outage:
+    """A function that cannot reach the store ``left`` times."""
+
+    real: Callable[[str], Any]
+    left: int
+
+    def __call__(self, path: str) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("no answer")
+        return self.real(path)
+
+
+def test_a_manager_waits_for_a_store_that_cannot_be_reached(
+    make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "PAUSES_S", (0.0,) * 5)
+    one = make("store.quota=20MB")
+    _, path = one.ask()
+    monkeypatch.setattr(one.store.storage, "files", Outage(one.store.storage.files, 3))
+    assert not one.manager.free_space([path])
+    (warning,) = one.warnings
+    assert "cannot be reached (no answer)" in warning
+
+
+def test_a_driver_waits_for_a_store_that_cannot_be_reached(
+    sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(storage, "PAUSES_S", (0.0,) * 5)
+    driver = Driver(sweep_from(TEXT), facts, home, tmp_path / "results")
+    monkeypatch.setattr(driver.store.storage, "exists", Outage(driver.store.storage.exists, 3))
+    task = driver.next()
+    driver.begin(task)
+    stage = task.path[1]
+    driver.commit(stage)
+    monkeypatch.setattr(driver.store.storage, "exists", Outage(driver.store.storage.exists, 3))
+    done = StageUse(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
+    assert not driver.scheduler.on_report(
+        task.number, Report("stage", stage.kind, finished_stage=done)
+    )
+    monkeypatch.undo()
+    driver.make(task, "target", "evaluate")
+    assert len(driver.reporter.warnings) == 2, "once in each outage"
+
+
+def test_what_another_home_keeps_in_this_one_is_not_freed(
+    make: Callable[..., Store], sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path
+) -> None:
+    """Its ``places.store`` names this home's folder."""
+    guest = Store(
+        sweep_from(TEXT, "name=guest", f"places.store={home.root}"),
+        facts, Home(tmp_path / "guest"), tmp_path / "results of the guest",
+    )  # fmt: skip
+    _, path = guest.ask()
+    guest.commit(path[1])
+    guest.store.storage.write(f"progress/{path[2].key}/1/weights.safetensors", b"w" * WEIGHTS)
+    one = make("store.quota=1kB")
+    room = one.manager.free_space([])
+    assert room
+    assert path[1] in one.store
+    for said in ("was made for another home", "may be made for another home"):
+        assert said in room
+    ((_, _, roots),) = stores_of(home)
+    assert roots.home_sweeps == {"t"}
+    (_, (shared, _, _)) = stores_of(guest.home)
+    assert is_shared(guest.home, shared)
+
+
+def test_a_home_alone_in_its_store_frees_whatever_its_ledgers_do_not_name(
+    make: Callable[..., Store], home: Home
+) -> None:
+    gone = make("name=gone")
+    _, path = gone.ask()
+    gone.commit(path[1])
+    home.ledger_journal("gone").unlink()
+    one = make("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
+    assert one.store.storage.names(OTHER_HOMES) == [], "the same folder, in other words"
+    assert not one.manager.free_space([])
+    assert path[1] not in one.store
+
+
+def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    shared = Stage("intermediate", {}, {}, 0, model, "i")
+    paths = [
+        (model, shared, target, Stage("evaluate", {}, {}, 0, target, "e"))
+        for target in (Stage("target", {"n": n}, {}, 0, shared, "t") for n in range(2))
+    ]
+    sizes = StoreSizes(weights={model.key: 10})
+    sizes.learn([], paths)
+    scores = 2 * SCORES_BYTES
+    # A result is written beside its progress, progress beside the one before it.
+    assert growth_of(paths[:1], [], sizes) == 10 + 60 + SCORES_BYTES
+    assert growth_of(paths, [], sizes) == 10 + 2 * 60 + scores
+    there = StoreEntry("stage", "s", shared.key, "intermediate", other_bytes=10)
+    assert growth_of(paths, [there], sizes) == 2 * 60 + scores
+    begun = StoreEntry("progress", "p", paths[0][2].key, state_bytes=30)
+    assert growth_of(paths, [there, begun], sizes) == 2 * 60 - 30 + scores
+    done = StoreEntry("stage", "e", paths[0][3].key, "evaluate", other_bytes=3)
+    assert growth_of(paths[:1], [done], sizes) == 0
+    larger = replace(there, other_bytes=20)
+    sizes.learn([larger, replace(begun, state_bytes=70)], [])
+    assert growth_of(paths[:1], [larger], sizes) == 2 * 70 + SCORES_BYTES
+
+
+def test_growth_counts_the_weights_that_a_training_keeps_beside_its_last_ones() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    settings = {"select": {"checkpoint": "best", "metric": "f1"}, "average": 3}
+    for kept in ((), ("select",), ("select", "average")):
+        own = {name: settings[name] for name in kept}
+        path = (model, Stage("target", own, {}, 0, model, "t"))
+        sizes = StoreSizes(weights={model.key: 10})
+        sizes.learn([], [path])
+        assert growth_of([path], [], sizes) == 2 * 10 * (3 + len(kept))
+
+
+def test_a_trunk_is_expected_with_its_optimizer_state() -> None:
+    sizes = StoreSizes(weights={"m": 10})
+    assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [30, 10]
+    trunk = StoreEntry("stage", "s", "k", "trunk", parent="m", state_bytes=22, other_bytes=11)
+    sizes.learn([trunk], [])
+    assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [33, 11]
+    assert sizes.of_stage("another", "target") == 0
+
+
+# -- roots of garbage collection ---
+
+SEARCH = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: {choice: [100, 200]}}
+target: {task: nli, source_language: qaa, learning_rate: {float: [1e-4, 1e-3]}}
+search: {trials: 4, seeds: 2, sampler: random}
+"""
 
 
 def view(
-    number: int, state: State, configuration: int = 0, repeat: int = 0, *,
-    stages: tuple[StageUse, ...] = (), parameters: dict[str, float] | None = None,
-    objective: float | None = None, path: tuple[str, ...] = (),
-) -> TrialView:  # fmt: skip
+    number: int,
+    state: State,
+    *keys: str,
+    configuration: int | None = None,
+    repeat: int = 0,
+    parameters: tuple[str, ...] = (),
+    path: tuple[str, ...] = (),
+) -> TrialView:
+    """A trial that has noted stages: ``i1`` is an intermediate one, ``t1`` a target, ..."""
+    names = ("align", "trunk", "intermediate", "target", "few_shot", "evaluate")
+    kinds = dict(zip("akitfe", names, strict=True))
     return TrialView(
-        number=number, state=state, assignment=parameters or {}, configuration=configuration,
-        repeat=repeat, seed=repeat, objective=objective, curve=(), attempts=1, cause=None,
-        message="", log="", stages=stages, mlflow_run_id=None, retry_of=None, started=None,
-        ended=None, path=path,
+        number=number, state=state, assignment=dict.fromkeys(parameters, 0.1),
+        configuration=number if configuration is None else configuration, repeat=repeat,
+        seed=repeat, objective=None, curve=(), attempts=1, cause=None, message="", log="",
+        stages=tuple(StageUse(kinds[key[0]], key, key, False) for key in keys),
+        mlflow_run_id=None, retry_of=None, started=None, ended=None, path=path or keys,
     )  # fmt: skip
 
 
-def _other_sweep() -> SweepUse:
-    """A sweep that was stopped: a best trial, and one that has noted a stage and runs."""
-    uses = {
-        name: StageUse(name.partition(" ")[0], f"other {name}", name, reused=False)
-        for name in ("intermediate", "target best", "target running")
-    }
-    return SweepUse(
-        "other",
-        (
-            view(0, "complete", 0, objective=1.0,
-                 stages=(uses["intermediate"], uses["target best"])),
-            view(1, "running", 1, stages=(uses["intermediate"],),
-                 path=tuple(f"other {name}" for name in ("intermediate", "target running",
-                                                         "progress"))),
-        ),
-        num_configurations=4,
-        best=0,
+def roots_of(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> GcRoots:
+    """Roots of one sweep with these trials; it is finished without ``num``."""
+    use = SweepUse("s", trials, num or len(trials), **more)  # type: ignore[arg-type]
+    return gc_roots([use], own=own)
+
+
+def test_a_finished_sweep_needs_its_best_target_and_shared_stages() -> None:
+    roots = roots_of(
+        view(0, "complete", "i1", "t1", "e1"), view(1, "complete", "i1", "t2", "e2"),
+        view(2, "pruned", "i2"), best=1,
     )  # fmt: skip
+    assert roots.best == {"t2"}
+    assert roots.shared == {"i1"}
+    assert roots.used == {"i1", "i2", "t1", "t2", "e1", "e2"}
+    assert not roots.needed
+    assert not roots.returning
+    assert not roots.unknown
 
 
-def _strangers() -> list[StoreEntry]:
-    """What the store holds beforehand: of the other sweep, and of nobody."""
-    return [
-        *(
-            StoreEntry("stage", f"stages/other {name}", f"other {name}", name.partition(" ")[0],
-                   other_bytes=WEIGHTS)
-            for name in ("intermediate", "target best", "target running")
-        ),
-        StoreEntry("progress", "progress/other progress", "other progress", state_bytes=PROGRESS),
-        StoreEntry("damaged", "damaged/x", "x", other_bytes=WEIGHTS),
-        StoreEntry("leftover", "scratch/results/x", "x", other_bytes=WEIGHTS),
-        StoreEntry("leftover", "stages/other leased", "other leased", other_bytes=WEIGHTS,
-               holder="process 1 on elsewhere"),
-        StoreEntry("stage", "stages/nobody", "nobody", "target", other_bytes=WEIGHTS),
-    ]  # fmt: skip
+def test_repeats_of_one_configuration_are_not_shared() -> None:
+    repeats = (
+        view(0, "complete", "i1", "t1", configuration=0),
+        view(1, "complete", "i1", "t2", configuration=0, repeat=1),
+    )
+    assert not roots_of(*repeats, num=1, seeds=2).shared
 
 
-STRANGERS = sum(stranger.num_bytes for stranger in _strangers())
-NEEDED_STRANGERS = 4 * WEIGHTS + PROGRESS
+def test_two_sweeps_share() -> None:
+    uses = [SweepUse(name, (view(0, "complete", "i1"),), 1) for name in ("a", "b")]
+    assert gc_roots(uses).shared == {"i1"}
 
-SETTINGS = st.builds(
-    Setting,
-    num_configurations=st.integers(1, 7),
-    num_prefixes=st.integers(1, 4),
-    seeds=st.integers(1, 2),
-    concurrent=st.integers(1, 3),
-    has_align=st.booleans(),
-    has_trunk=st.booleans(),
-    is_real=st.booleans(),
-    slack=st.integers(0, 8000),
-    luck=st.integers(0, 10**6),
+
+@pytest.mark.parametrize("own", ["", "s"])
+@pytest.mark.parametrize("state", ["waiting", "running"])
+def test_an_unfinished_trial_needs_its_whole_path(state: State, own: str) -> None:
+    roots = roots_of(
+        view(0, state, "i1", path=("i1", "t1", "e1")), view(1, "complete", "i2", "t2"), own=own
+    )
+    assert roots.needed == {"i1", "t1", "e1"}
+    assert not roots.unknown
+
+
+def test_a_stage_of_another_sweep_is_needed_by_the_path_that_reuses_it() -> None:
+    maker = SweepUse("maker", (view(0, "complete", "i1", "t1"),), 1)
+    user = SweepUse("user", (view(0, "waiting", path=("i1", "t2", "e2")),), 1)
+    assert gc_roots([maker, user]).needed == {"i1", "t2", "e2"}
+
+
+def test_the_path_of_a_failed_trial_is_used_and_not_needed() -> None:
+    roots = roots_of(view(0, "failed", "i1", path=("i1", "t1", "e1")))
+    assert roots.used == {"i1", "t1", "e1"}
+    assert not roots.needed
+
+
+def test_a_sweep_whose_ledger_has_no_paths_needs_all_its_stages() -> None:
+    """It was written by an earlier version."""
+    roots = roots_of(view(0, "failed", "i1", "t1"), replace(view(1, "running"), path=()))
+    assert roots.needed == {"i1", "t1"}
+    assert roots.unknown == ("s",)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "returning"),
+    [
+        ((), {"a1", "i1", "k1"}),
+        (("target.learning_rate",), {"a1", "i1", "k1"}),
+        (("intermediate.learning_rate",), {"a1"}),
+        (("align.mask",), set()),
+    ],
 )
-
-
-@settings(max_examples=500)
-@given(SETTINGS)
-def test_a_sweep_ends_below_a_quota_that_holds_its_working_set(setting: Setting) -> None:
-    quota = setting.minimal_bytes + NEEDED_STRANGERS + setting.slack
-    world = World(setting, max(quota, STRANGERS))
-    world.run()
-    assert not world.is_stopped
-    assert all(view.is_finished for view in world.views)
-    assert len(world.views) == setting.num_configurations * setting.seeds
-    assert world.peak <= world.quota
-    assert not world.made_twice()
-    for view in world.views:
-        if view.state == "complete":
-            scores = next(use.key for use in view.stages if use.kind == "evaluate")
-            assert scores in world.present, "every score is there at the end"
-
-
-@settings(max_examples=300)
-@given(SETTINGS, st.floats(0.0, 1.0))
-def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
-    setting: Setting, share: float
+def test_a_sweep_may_return_to_stages_that_no_continuous_range_decides(
+    parameters: tuple[str, ...], returning: set[str]
 ) -> None:
-    whole = setting.minimal_bytes + NEEDED_STRANGERS
-    world = World(setting, max(int(whole * share), STRANGERS))
-    world.run()
-    assert world.peak <= world.quota
-    assert not world.made_twice()
-    assert world.is_stopped or all(view.is_finished for view in world.views)
+    trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", parameters=parameters)
+    assert (
+        roots_of(trial, num=2, continuous_parameters=frozenset(parameters)).returning == returning
+    )
+    assert not roots_of(trial, num=1, continuous_parameters=frozenset(parameters)).returning
 
 
-def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
-    roots = gc_roots([_other_sweep()])
-    freed = {removal.entry.place for removal in plan(_strangers(), roots).removals}
-    assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
+def test_trials_that_differ_in_their_shots_return_to_their_target_stage() -> None:
+    trials = [
+        view(
+            number, "complete", "t1", f"f{number}", f"e{number}", parameters=("few_shot.language",)
+        )
+        for number in range(2)
+    ]
+    assert roots_of(*trials, num=3).returning == {"t1"}
+    roots = roots_of(*trials, num=2, best=1)
+    assert not roots.returning
+    assert roots.best == {"t1", "f1"}
 
 
-def test_nothing_is_freed_where_there_is_room() -> None:
-    assert not plan(_strangers(), GcRoots(), quota_bytes=STRANGERS).removals
+def test_a_repeat_that_was_not_asked_yet_returns_whatever_decides() -> None:
+    continuous = frozenset({"intermediate.learning_rate"})
+    trial = view(0, "complete", "i1", "t1", parameters=tuple(continuous))
+    assert roots_of(trial, num=1, seeds=2, continuous_parameters=continuous).returning == {"i1"}
+
+
+def test_what_another_driver_may_return_to_is_needed_now() -> None:
+    trial = view(0, "complete", "i1", "t1")
+    assert roots_of(trial, num=2, is_running=True).needed == {"i1"}
+    roots = roots_of(trial, num=2, is_running=True, own="s")
+    assert (roots.needed, roots.returning) == (set(), {"i1"})
+
+
+def test_a_path_needs_its_deepest_stage_and_what_follows() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    align = Stage("align", {}, {}, 0, model, "align")
+    target = Stage("target", {}, {}, 0, align, "target")
+    scores = Stage("evaluate", {}, {}, 0, target, "evaluate")
+    path = (model, align, target, scores)
+    keys = [align.key, target.key, scores.key]
+    assert still_needed(path, ()) == tuple(keys)
+    assert still_needed(path, {align.key}) == tuple(keys)
+    assert still_needed(path, {align.key, target.key}) == tuple(keys[1:])
+    assert still_needed(path, set(keys)) == (scores.key,)
+    trunk = Stage("trunk", {}, {}, 0, align, "trunk")
+    decay = Stage("intermediate", {}, {}, 0, trunk, "decay")
+    ladder = (model, align, trunk, decay)
+    assert still_needed(ladder, {trunk.key}) == (align.key, trunk.key, decay.key)
+    assert still_needed(ladder, {trunk.key, decay.key}) == (decay.key,)
+    bare = Stage("trunk", {}, {}, 0, model, "trunk")
+    last = Stage("intermediate", {}, {}, 0, bare, "decay")
+    assert still_needed((model, bare, last), {bare.key}) == (bare.key, last.key)
+    asks = {"retrieval_encoder": "before"}
+    before = Stage("evaluate", asks, {}, 0, target, "evaluate")
+    asking = (model, align, target, before)
+    assert still_needed(asking, {align.key, target.key}) == (align.key, target.key, before.key)
+    assert still_needed(asking, {stage.key for stage in asking[1:]}) == (before.key,)
+
+
+@pytest.mark.parametrize(("shared", "names"), [(True, {"s"}), (False, None)])
+def test_a_shared_store_has_the_names_of_the_sweeps(shared: bool, names: set[str] | None) -> None:
+    assert gc_roots([SweepUse("s", (), 1)], is_store_shared=shared).home_sweeps == names
+
+
+def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: ReadSweep) -> None:
+    sweep = sweep_from(SEARCH)
+    ledger = open_ledger(home, sweep)
+    assert use_of(ledger, is_running=False).is_unfinished
+    for number in range(8):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        ledger.set_stages(number, [StageUse("target", f"t{number}", "target", False)])
+        assert use_of(ledger, is_running=False).is_unfinished
+        ledger.tell_complete(number, number / 10)
+    use = use_of(ledger, is_running=is_running(home, "t"))
+    assert not use.is_unfinished
+    assert not use.is_running
+    assert (use.num_configurations, use.seeds, use.best) == (4, 2, 7)
+    assert use.continuous_parameters == {"target.learning_rate"}
+    assert gc_roots([use]).best == {"t7"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "num"), [("{choice: [0, 1]}", 4), ("{int: [0, num_layers - 1]}", 9)]
+)
+def test_a_grid_ends_where_its_points_end(
+    home: Home, sweep_from: ReadSweep, layer: str, num: int
+) -> None:
+    sweep = sweep_from(
+        SEARCH, "search={trials: 9, sampler: grid}", "target.learning_rate=1e-4",
+        f"target.fusion={{method: dlfa, layer: {layer}}}",
+    )  # fmt: skip
+    assert use_of(open_ledger(home, sweep), is_running=False).num_configurations == num
