@@ -226,22 +226,17 @@ def test_an_equal_second_commit_is_dropped(store: StageStore, results: Results) 
     assert not folder.exists()
 
 
-def test_other_bits_under_an_equal_runtime_are_a_conflict(
-    store: StageStore, results: Results
-) -> None:
-    first = committed(store, results())
-    with pytest.raises(StageConflict, match="different bits"):
-        committed(store, results(**{"head.safetensors": b"H"}))
-    assert store.verify(STAGE.key) == first
-
-
-def test_other_scores_under_an_equal_runtime_are_a_conflict(
-    store: StageStore, results: Results
+@pytest.mark.parametrize(
+    ("files", "value"), [({"head.safetensors": b"H"}, 0.5), ({}, 0.6)], ids=["bits", "scores"]
+)
+def test_another_result_under_an_equal_runtime_is_a_conflict(
+    store: StageStore, results: Results, files: dict[str, bytes], value: float
 ) -> None:
     score = Score("nli", "no", "test", "accuracy", 0.5, 7)
-    committed(store, results(), scores=(score,))
-    with pytest.raises(StageConflict):
-        committed(store, results(), scores=(replace(score, value=0.6),))
+    first = committed(store, results(), scores=(score,))
+    with pytest.raises(StageConflict, match="different bits"):
+        committed(store, results(**files), scores=(replace(score, value=value),))
+    assert store.verify(STAGE.key) == first
 
 
 def test_the_first_commit_stands_under_another_runtime(store: StageStore, results: Results) -> None:

@@ -19,12 +19,6 @@ from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.model_info import model_facts
 
 
-def test_facts_of_every_family_are_read_from_its_folder(folder: Path) -> None:
-    facts = model_facts(Model(name=str(folder)), None)
-    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (3, 32, 40)
-    assert len(facts.weights) == 64
-
-
 def test_facts_of_a_preset() -> None:
     facts = model_facts(Model(name="toy:4x128"), ("a", "b"))
     assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (4, 128, 64)

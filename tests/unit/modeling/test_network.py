@@ -163,24 +163,6 @@ def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None
         assert made(encoder, kind).predict(batch_of(kind)).shape == shape, kind
 
 
-@every_fusion
-@pytest.mark.parametrize("kind", TRAINED)
-def test_predictions_depend_on_neither_padding_nor_neighbours(
-    toy_encoder: Encoders, kind: str, settings: methods.ConfigModel
-) -> None:
-    network, batch = made(toy_encoder(), kind, settings).eval(), batch_of(kind)
-    together = network.predict(batch)[:1]
-    alone = network.predict(
-        {
-            name: batch[name][:1, ..., :3]
-            for name in ("input_ids", "attention_mask", "token_type_ids")
-        }
-    )
-    if kind in ("tag", "span"):
-        together = together[:, :3] if kind == "tag" else together[..., :3]
-    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
-
-
 def test_new_parameters_come_from_the_seed_alone(toy_encoder: Encoders) -> None:
     first = build_network(toy_encoder(seed=1), "pair", DLFA, 3, seed=7)
     torch.rand(3)

@@ -125,15 +125,11 @@ def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective
     assert_parts_add_up(network, batch, (slice(0, 3), slice(3, 6)), rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["contrastive", "weam"])
-def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -> None:
-    network, batch = example(toy_encoder(), objective, layer=1)
+def test_layers_above_the_contrasted_one_have_zero_gradients(toy_encoder: Encoders) -> None:
+    network, batch = example(toy_encoder(), "contrastive", layer=1)
     network(batch).backward()
-    missing = [name for name, tensor in network.named_parameters() if tensor.grad is None]
-    assert missing == []
-    if objective == "contrastive":
-        above = [tensor.grad for name, tensor in network.named_parameters() if "layer.1." in name]
-        assert all(not tensor.any() for tensor in above if tensor is not None)
+    above = [p.grad for name, p in network.named_parameters() if "layer.1." in name]
+    assert all(grad is not None and not grad.any() for grad in above)
 
 
 def test_passes_hold_whole_groups(toy_encoder: Encoders) -> None:
