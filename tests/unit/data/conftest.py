@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.text.pipeline import TextPipeline
 
@@ -50,6 +54,36 @@ def toy_tokenizer(toy):
 @pytest.fixture(scope="session")
 def make_tokenizer():
     return word_tokenizer
+
+
+@pytest.fixture
+def files(tmp_path):
+    """``files(name, *lines)``: write a file, of JSON where a line is a dict, and open its folder."""
+
+    def write(name, *lines, encoding="utf-8"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+        file.write_bytes(text.encode(encoding))
+        return FilesSource(tmp_path)
+
+    return write
+
+
+def decoded_with(batches, answers_to):
+    """What batches say of every item, where ``answers_to(batch)`` are the network's answers."""
+    decoded = [None] * batches.num_items
+    for numbers, batch in batches:
+        for number, item in zip(numbers, batches.decode(numbers, answers_to(batch)), strict=True):
+            assert decoded[number] is None
+            decoded[number] = item
+    return decoded
+
+
+def counts_of_pieces(batch):
+    """Vectors that only equal sentences share: how often every piece stands in them."""
+    assert "labels" not in batch
+    return np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
 
 
 @pytest.fixture(scope="session")

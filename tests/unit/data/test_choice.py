@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.unit.data.conftest import decoded_with
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.base import kind_of
@@ -24,19 +23,11 @@ COPA_LINE = {"premise": "p", "choice1": "x", "choice2": "y z", "question": "caus
              "idx": 7, "changed": False}  # fmt: skip
 
 
-@pytest.fixture
-def files(tmp_path):
-    def write(*lines, name="choice/socialiqa/en.train.jsonl"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        return FilesSource(tmp_path)
-
-    return write
+TRAIN = "choice/socialiqa/en.train.jsonl"
 
 
 def test_lines_with_a_list_of_choices_are_read(files):
-    source = files(LINE, "", {**LINE, "label": 0}, {**LINE, "id": ""})
+    source = files(TRAIN, LINE, "", {**LINE, "label": 0}, {**LINE, "id": ""})
     first, second, third = source.read(SOCIAL, "en", "train")
     assert (first.id, second.id, third.id) == ("a", "a#2", "train3")
     assert (first.gold, second.gold, first.hidden().gold) == (2, 0, None)
@@ -45,9 +36,7 @@ def test_lines_with_a_list_of_choices_are_read(files):
 
 
 def test_lines_of_copa_ask_for_cause_or_effect_in_words(files):
-    source = files(
-        COPA_LINE, {**COPA_LINE, "question": "effect"}, name="choice/xcopa/et.test.jsonl"
-    )
+    source = files("choice/xcopa/et.test.jsonl", COPA_LINE, {**COPA_LINE, "question": "effect"})
     cause, effect = source.read(COPA, "et", "test")
     assert (cause.id, cause.gold) == ("7", 0)
     asked = ("What", "was", "the", "cause", "of", "this?")
@@ -60,7 +49,7 @@ def test_lines_of_copa_ask_for_cause_or_effect_in_words(files):
     [({"context": ""}, ("q",), ("x",)), ({"question": ""}, ("c",), ("x",))],
 )
 def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, second):
-    (one,) = files({**LINE, **change}).read(SOCIAL, "en", "train")
+    (one,) = files(TRAIN, {**LINE, **change}).read(SOCIAL, "en", "train")
     assert one.sentences()[:2] == (first, second)
 
 
@@ -80,7 +69,7 @@ def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, seco
     ],
 )
 def test_a_broken_line_is_named(files, line, complaint):
-    source = files(LINE, line)
+    source = files(TRAIN, LINE, line)
     with pytest.raises(DataError, match=rf"en\.train\.jsonl:2: .*{complaint}"):
         source.read(SOCIAL, "en", "train")
 
@@ -95,7 +84,7 @@ def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
 
 def test_every_option_stands_beside_its_context(files, make_tokenizer, tmp_path):
     tokenizer = make_tokenizer("cqxyz")
-    batch = train(files(LINE), tokenizer, tmp_path).batch(0)
+    batch = train(files(TRAIN, LINE), tokenizer, tmp_path).batch(0)
     assert batch["input_ids"].shape == (4, 3, 8)
     assert batch["labels"].tolist() == [2] * 4
     texts = [tokenizer.decode(ids[mask == 1]) for ids, mask in
@@ -105,7 +94,7 @@ def test_every_option_stands_beside_its_context(files, make_tokenizer, tmp_path)
 
 
 def test_a_long_context_is_cut_and_the_question_stays(files, make_tokenizer, tmp_path):
-    source = files({**LINE, "context": "c " * 50})
+    source = files(TRAIN, {**LINE, "context": "c " * 50})
     batch = train(source, make_tokenizer("cqxyz"), tmp_path, max_length=16).batch(0)
     assert batch["input_ids"].shape == (4, 3, 16)
     assert [ids[-4:].tolist() for ids in batch["input_ids"][0]] == [
@@ -117,7 +106,7 @@ def test_options_are_code_switched_by_themselves(files, make_tokenizer, tmp_path
     (tmp_path / "lexicon").mkdir()
     (tmp_path / "lexicon" / "en-de.tsv").write_text("x\tX\nc\tC\n")
     tokenizer, hybrid = make_tokenizer("cqxyzXC"), Hybrid(ratio=1.0)
-    batches = train(files(LINE), tokenizer, tmp_path, hybrid=hybrid)
+    batches = train(files(TRAIN, LINE), tokenizer, tmp_path, hybrid=hybrid)
     ids = np.concatenate([batches.batch(step)["input_ids"] for step in range(8)])
     assert {tuple(row) for row in ids[:, :, 1]} == {(5, 5, 5), (11, 11, 11)}
     assert {tuple(row) for row in ids[:, :, 4]} == {(7, 8, 9), (10, 8, 9)}
@@ -125,15 +114,12 @@ def test_options_are_code_switched_by_themselves(files, make_tokenizer, tmp_path
 
 def test_evaluation_decodes_to_the_place_of_an_option(files, make_tokenizer, tmp_path):
     lines = [{**LINE, "id": n, "label": n % 3} for n in range(7)]
-    source = files(*lines, name="choice/socialiqa/en.dev.jsonl")
+    source = files("choice/socialiqa/en.dev.jsonl", *lines)
     batches = eval_batches(
         source, SOCIAL, LabelAccess("select", "socialiqa", "en"), "en", "dev", "all",
         TextPipeline(make_tokenizer("cqxyz"), "t", 16, tmp_path / "cache"), 3,
     )  # fmt: skip
-    decoded = [None] * 7
-    for numbers, batch in batches:
-        for number, place in zip(numbers, batches.decode(numbers, batch["labels"]), strict=True):
-            decoded[number] = place
+    decoded = decoded_with(batches, lambda batch: batch["labels"])
     assert decoded == list(batches.gold) == [n % 3 for n in range(7)]
     assert batches.score(decoded) == {"accuracy": 1.0}
     assert batches.score([0] * 7) == {"accuracy": pytest.approx(3 / 7)}
@@ -150,7 +136,7 @@ def test_a_choice_task_says_how_many_options_there_are(options):
 
 
 def test_a_whole_character_may_be_written_as_two_halves(files):
-    (one,) = files({**LINE, "question": "\U0001f600"}).read(SOCIAL, "en", "train")
+    (one,) = files(TRAIN, {**LINE, "question": "\U0001f600"}).read(SOCIAL, "en", "train")
     assert one.question == "\U0001f600"
 
 

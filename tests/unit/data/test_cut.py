@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.data.conftest import decoded_with
 from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import encode_words, template_of
@@ -85,14 +86,15 @@ def test_questions_that_are_cut_are_those_that_perfect_logits_cannot_answer(
         place = len(" ".join([*passage[:begin], ""]))
         examples.append(SpanExample(str(number), "w0", " ".join(passage), (Answer(answer, place),)))
     batches = batches_of(tokenizer, task, examples, max_length)
-    decoded = [None] * batches.num_items
-    for numbers, batch in batches:
-        logits = np.zeros((len(numbers), 2, batch["input_ids"].shape[1]))
+
+    def perfect(batch):
+        logits = np.zeros((len(batch["labels"]), 2, batch["input_ids"].shape[1]))
         for row, (first, last) in enumerate(batch["labels"].tolist()):
             if first:
                 logits[row, 0, first] = logits[row, 1, last] = 1.0
-        for number, said in zip(numbers, batches.decode(numbers, logits), strict=True):
-            decoded[number] = said
+        return logits
+
+    decoded = decoded_with(batches, perfect)
     given = [
         said in right
         for said, right in zip(batches.predictions(decoded), batches.gold, strict=True)

@@ -20,17 +20,6 @@ def token(number, form, tag):
     return "\t".join([number, form, "_", tag, *["_"] * 6])
 
 
-@pytest.fixture
-def write(tmp_path):
-    def one(name, text, *, encoding="utf-8"):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(text.encode(encoding))
-        return FilesSource(tmp_path)
-
-    return one
-
-
 CONLLU = "\n".join(
     [
         "# sent_id = s1",
@@ -53,9 +42,9 @@ CONLLU = "\n".join(
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_conllu_ranges_empty_nodes_and_loose_lines_are_understood(write, end):
+def test_conllu_ranges_empty_nodes_and_loose_lines_are_understood(files, end):
     text = "\ufeff" + CONLLU.replace("\n", end)
-    source = write("pos/fr.test.conllu", text)
+    source = files("pos/fr.test.conllu", text)
     first, second, third = source.read(POS, "fr", "test")
     assert (first.words, first.tags) == (("de", "le", "vin rouge"), ("ADP", "DET", "NOUN"))
     assert (first.id, second.id) == ("s1", "s1#2")
@@ -63,28 +52,28 @@ def test_conllu_ranges_empty_nodes_and_loose_lines_are_understood(write, end):
     assert source.splits(POS)["fr", "test"].num_examples == 3
 
 
-def test_conll_blocks_are_sentences(write):
-    source = write("ner-uner/de.test.conll", "\n\nA B\tB-PER\nC\tO\n\n\n\nD\tO\n")
+def test_conll_blocks_are_sentences(files):
+    source = files("ner-uner/de.test.conll", "\n\nA B\tB-PER\nC\tO\n\n\n\nD\tO\n")
     one, two = source.read(NER, "de", "test")
     assert (one.words, one.tags, two.words) == (("A B", "C"), ("B-PER", "O"), ("D",))
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
-def test_the_prefix_of_pan_x_is_taken_off_its_words(write):
-    source = write("ner-panx/de.test.conll", "de:Berlin\tB-LOC\nde:ist\tO\n\nde:10:30\tO\nde:\tO\n")
+def test_the_prefix_of_pan_x_is_taken_off_its_words(files):
+    source = files("ner-panx/de.test.conll", "de:Berlin\tB-LOC\nde:ist\tO\n\nde:10:30\tO\nde:\tO\n")
     one, two = source.read(task_named("ner-panx"), "de", "test")
     assert (one.words, two.words) == (("Berlin", "ist"), ("10:30", "_"))
 
 
 @pytest.mark.parametrize("words", [["de:", "Haus"], ["http://a", "http://b"], ["Note:", "x"]])
-def test_words_with_a_colon_stay_as_they_are(write, words):
-    source = write("ner-panx/de.test.conll", "".join(f"{word}\tO\n" for word in words))
+def test_words_with_a_colon_stay_as_they_are(files, words):
+    source = files("ner-panx/de.test.conll", "".join(f"{word}\tO\n" for word in words))
     (found,) = source.read(task_named("ner-panx"), "de", "test")
     assert found.words == tuple(words)
 
 
-def test_marks_of_documents_are_no_words(write):
-    source = write("ner-uner/de.test.conll", "-DOCSTART-\tO\n\nA\tO\n\n-DOCSTART-\tO\nB\tO\n")
+def test_marks_of_documents_are_no_words(files):
+    source = files("ner-uner/de.test.conll", "-DOCSTART-\tO\n\nA\tO\n\n-DOCSTART-\tO\nB\tO\n")
     found = source.read(NER, "de", "test")
     assert [one.words for one in found] == [("A",), ("B",)]
     assert source.splits(NER)["de", "test"].num_examples == 2
@@ -119,7 +108,7 @@ def test_every_row_that_the_benchmark_scores_is_scored_and_only_whole_ones_are_t
             assert source.splits(PAWS)["de", split].num_examples == len(expected)
 
 
-def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(write):
+def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(files):
     rows = [
         "id\tsentence1\tsentence2\tlabel",
         'd1\t"Quoted at the start\tb\t1',
@@ -128,7 +117,7 @@ def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(write):
         "",
         "d1\tc\u2028d\te\t0",
     ]
-    source = write("pairs/pawsx/de.train.tsv", "\n".join(rows))
+    source = files("pairs/pawsx/de.train.tsv", "\n".join(rows))
     found = source.read(PAWS, "de", "train")
     assert [(one.id, one.first, one.label) for one in found] == [
         ("d1", '"Quoted at the start', "1"),
@@ -162,20 +151,20 @@ def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(write):
         ),
     ],
 )
-def test_a_broken_file_is_named_with_its_line(write, task, name, text, complaint):
+def test_a_broken_file_is_named_with_its_line(files, task, name, text, complaint):
     with pytest.raises(DataError, match=complaint) as caught:
-        write(name, text).read(task, "fr", "test")
+        files(name, text).read(task, "fr", "test")
     assert name in str(caught.value)
 
 
-def test_text_that_is_not_utf8_is_refused(write):
-    source = write("ner-uner/fr.test.conll", "é\tO\n", encoding="latin-1")
+def test_text_that_is_not_utf8_is_refused(files):
+    source = files("ner-uner/fr.test.conll", "é\tO\n", encoding="latin-1")
     with pytest.raises(DataError, match="not UTF-8"):
         source.read(NER, "fr", "test")
 
 
-def test_a_split_that_is_missing_says_which_languages_have_it(write):
-    source = write("ner-uner/de.test.conll", "a\tO\n")
+def test_a_split_that_is_missing_says_which_languages_have_it(files):
+    source = files("ner-uner/de.test.conll", "a\tO\n")
     with pytest.raises(DataError, match=r"ner-uner/fr/test: .*test exists in: de"):
         source.read(NER, "fr", "test")
     with pytest.raises(DataError, match="no language has it"):
@@ -184,24 +173,24 @@ def test_a_split_that_is_missing_says_which_languages_have_it(write):
         source.read(task_named("toy-nli"), "qaa", "train")
 
 
-def test_a_changed_file_has_another_digest(write):
-    before = write("ner-uner/de.test.conll", "a\tO\n").splits(NER)["de", "test"]
-    after = write("ner-uner/de.test.conll", "a\tB-PER\n").splits(NER)["de", "test"]
+def test_a_changed_file_has_another_digest(files):
+    before = files("ner-uner/de.test.conll", "a\tO\n").splits(NER)["de", "test"]
+    after = files("ner-uner/de.test.conll", "a\tB-PER\n").splits(NER)["de", "test"]
     assert before.num_examples == after.num_examples
     assert before.digest != after.digest
 
 
-def test_other_files_in_a_task_folder_are_no_splits(write):
-    write("ner-uner/LICENCE.txt", "free")
-    write("ner-uner/de.extra.conll", "a\tO\n")
-    assert set(write("ner-uner/de.test.conll", "a\tO\n").splits(NER)) == {("de", "test")}
+def test_other_files_in_a_task_folder_are_no_splits(files):
+    files("ner-uner/LICENCE.txt", "free")
+    files("ner-uner/de.extra.conll", "a\tO\n")
+    assert set(files("ner-uner/de.test.conll", "a\tO\n").splits(NER)) == {("de", "test")}
 
 
-def test_a_task_may_take_train_and_dev_sets_from_another_folder(write):
-    write("ner-uner/en.train.conll", "a\tO\n")
-    write("ner-uner/en.dev.conll", "a\tO\n")
-    write("ner-uner/sv.test.conll", "a\tO\n")
-    source = write("ner-masakha/sw.test.conll", "b\tB-PER\n")
+def test_a_task_may_take_train_and_dev_sets_from_another_folder(files):
+    files("ner-uner/en.train.conll", "a\tO\n")
+    files("ner-uner/en.dev.conll", "a\tO\n")
+    files("ner-uner/sv.test.conll", "a\tO\n")
+    source = files("ner-masakha/sw.test.conll", "b\tB-PER\n")
     task = task_named("ner-masakha")
     assert set(source.splits(task)) == {("sw", "test"), ("en", "train"), ("en", "dev")}
     assert source.read(task, "en", "train")[0].words == ("a",)
@@ -210,22 +199,22 @@ def test_a_task_may_take_train_and_dev_sets_from_another_folder(write):
         source.read(task, "sv", "test")
 
 
-def test_corpora_of_one_language_are_joined_with_ids_apart(write):
-    write("parallel/bible/en.tsv", "v1\tGod made\nv2\t \nv1\tagain\n")
-    source = write("parallel/news/en.tsv", "v1\tToday\n")
+def test_corpora_of_one_language_are_joined_with_ids_apart(files):
+    files("parallel/bible/en.tsv", "v1\tGod made\nv2\t \nv1\tagain\n")
+    source = files("parallel/news/en.tsv", "v1\tToday\n")
     assert source.parallel_languages() == ("en",)
     assert source.parallel("en") == {"bible/v1": "God made", "news/v1": "Today"}
     with pytest.raises(DataError, match=r"xx: .*available: en"):
         source.parallel("xx")
 
 
-def test_a_lexicon_gathers_translations_over_languages(write):
-    write("lexicon/en-de.tsv", "dog\tHund\ndog\tKöter\ndog\tHund\n")
-    source = write("lexicon/en-fr.tsv", "dog\tchien\n")
+def test_a_lexicon_gathers_translations_over_languages(files):
+    files("lexicon/en-de.tsv", "dog\tHund\ndog\tKöter\ndog\tHund\n")
+    source = files("lexicon/en-fr.tsv", "dog\tchien\n")
     assert source.lexicon_languages("en") == ("de", "fr")
     assert source.lexicon("en") == {"dog": {"de": ("Hund", "Köter"), "fr": ("chien",)}}
     with pytest.raises(DataError, match=r"en-fr\.tsv:1: is not `word TAB translation`"):
-        write("lexicon/en-fr.tsv", "dog\n").lexicon("en")
+        files("lexicon/en-fr.tsv", "dog\n").lexicon("en")
 
 
 def test_a_missing_root_is_refused(tmp_path):
@@ -233,8 +222,8 @@ def test_a_missing_root_is_refused(tmp_path):
         open_source(FilesData(source="files", root=str(tmp_path / "none")))
 
 
-def test_a_relative_root_counts_from_the_working_directory(write, tmp_path, monkeypatch):
-    write("ner-uner/de.test.conll", "a\tO\n")
+def test_a_relative_root_counts_from_the_working_directory(files, tmp_path, monkeypatch):
+    files("ner-uner/de.test.conll", "a\tO\n")
     monkeypatch.chdir(tmp_path.parent)
     source = open_source(FilesData(source="files", root=tmp_path.name))
     assert len(source.read(NER, "de", "test")) == 1
@@ -244,11 +233,11 @@ WORD = token("1", "a", "X")
 TSV = "id\tsentence1\tsentence2\tlabel\n"
 
 
-def test_only_a_line_feed_ends_a_line(write):
-    source = write("parallel/bible/en.tsv", "v1\tone\rline\r\r\nv2\tanother\n")
+def test_only_a_line_feed_ends_a_line(files):
+    source = files("parallel/bible/en.tsv", "v1\tone\rline\r\r\nv2\tanother\n")
     assert source.parallel("en") == {"bible/v1": "one\rline", "bible/v2": "another"}
     with pytest.raises(DataError, match=r"fr\.tsv:2: is not `id TAB sentence`"):
-        write("parallel/bible/fr.tsv", "v1\ta\rb\nv2\n").parallel("fr")
+        files("parallel/bible/fr.tsv", "v1\ta\rb\nv2\n").parallel("fr")
 
 
 @pytest.mark.parametrize(
@@ -273,8 +262,8 @@ def test_only_a_line_feed_ends_a_line(write):
         ),
     ],
 )  # fmt: skip
-def test_as_many_examples_are_counted_as_are_read(write, name, text):
-    source = write(name, text)
+def test_as_many_examples_are_counted_as_are_read(files, name, text):
+    source = files(name, text)
     (task,) = [
         task_named(one)
         for one in ("ner-uner", "pos", "pawsx", "socialiqa", "lareqa")
@@ -297,44 +286,44 @@ def test_as_many_examples_are_counted_as_are_read(write, name, text):
         (task_named("tatoeba"), "retrieval/tatoeba/fr.test.tsv", "source\ttarget\n"),
     ],
 )
-def test_a_file_without_examples_is_refused_and_not_scored_as_zero(write, task, name, text):
+def test_a_file_without_examples_is_refused_and_not_scored_as_zero(files, task, name, text):
     with pytest.raises(DataError, match=rf"{name}: holds no example; .*delete the file"):
-        write(name, text).splits(task)
+        files(name, text).splits(task)
 
 
-def test_sets_of_its_own_go_before_those_of_another_folder(write):
-    write("ner-uner/en.train.conll", "lent\tO\n")
-    write("ner-uner/en.dev.conll", "lent\tO\n")
-    source = write("ner-masakha/en.dev.conll", "own\tO\n\nown\tO\n")
+def test_sets_of_its_own_go_before_those_of_another_folder(files):
+    files("ner-uner/en.train.conll", "lent\tO\n")
+    files("ner-uner/en.dev.conll", "lent\tO\n")
+    source = files("ner-masakha/en.dev.conll", "own\tO\n\nown\tO\n")
     task = task_named("ner-masakha")
     assert source.read(task, "en", "dev")[0].words == ("own",)
     assert source.splits(task)["en", "dev"].num_examples == 2
     assert source.read(task, "en", "train")[0].words == ("lent",)
 
 
-def test_tasks_that_read_one_file_have_the_same_content_and_digests_of_their_own(write):
+def test_tasks_that_read_one_file_have_the_same_content_and_digests_of_their_own(files):
     row = "id\tsentence1\tsentence2\tlabel\tscore\n1\ta\tb\t0\t1.5\n"
-    source = write("pairs/stsb/de.train.tsv", row)
+    source = files("pairs/stsb/de.train.tsv", row)
     one, other = (source.splits(task_named(name)) for name in ("stsb", "stsb-score"))
     assert one["de", "train"].is_same(other["de", "train"])
     assert one["de", "train"].digest != other["de", "train"].digest
-    changed = write("pairs/stsb/de.train.tsv", row.replace("1.5", "1.6")).splits(task_named("stsb"))
+    changed = files("pairs/stsb/de.train.tsv", row.replace("1.5", "1.6")).splits(task_named("stsb"))
     assert not one["de", "train"].is_same(changed["de", "train"])
 
 
-def test_codes_of_languages_may_have_a_hyphen(write):
-    source = write("lexicon/zh-Hant-pt-BR.tsv", "a\tb\n")
+def test_codes_of_languages_may_have_a_hyphen(files):
+    source = files("lexicon/zh-Hant-pt-BR.tsv", "a\tb\n")
     assert source.lexicon_languages("zh-Hant") == ("pt-BR",)
     assert source.lexicon("zh-Hant") == {"a": {"pt-BR": ("b",)}}
 
 
-def test_parallel_text_without_a_sentence_is_refused(write):
+def test_parallel_text_without_a_sentence_is_refused(files):
     with pytest.raises(DataError, match="sw: its parallel text holds no sentence"):
-        write("parallel/bible/sw.tsv", "\nv1\t \n").parallel("sw")
+        files("parallel/bible/sw.tsv", "\nv1\t \n").parallel("sw")
 
 
-def test_a_root_may_begin_with_the_home_folder(write, tmp_path, monkeypatch):
-    write("data/ner-uner/de.test.conll", "a\tO\n")
+def test_a_root_may_begin_with_the_home_folder(files, tmp_path, monkeypatch):
+    files("data/ner-uner/de.test.conll", "a\tO\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     source = open_source(FilesData(source="files", root="~/data"))
     assert len(source.read(NER, "de", "test")) == 1

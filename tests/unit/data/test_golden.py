@@ -13,7 +13,6 @@ from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
@@ -79,9 +78,6 @@ def test_toy_splits_have_their_known_digest(toy, name):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_files_have_their_known_digest(tmp_path, name):
-    file, text = FILES[name]
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).write_text(text, encoding="utf-8")
-    facts = FilesSource(tmp_path).splits(task_named(name))["en", "train"]
+def test_files_have_their_known_digest(files, name):
+    facts = files(*FILES[name]).splits(task_named(name))["en", "train"]
     assert (facts.num_examples, facts.digest) == (1, GOLDEN["files"][name])

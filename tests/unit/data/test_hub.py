@@ -9,17 +9,16 @@ import pytest
 
 from tests.hubmirror import INFERENCE, question, write_data_set, write_mirror
 from xlt_ray.config.trial import HubData
-from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.base import open_source
 from xlt_ray.data.sources.hub_source import HubSource
-from xlt_ray.data.task import HubPart, load_tasks, parse_task, split_names, task_named
+from xlt_ray.data.task import HubPart, load_tasks, parse_task, task_named
 from xlt_ray.data.types.choice import ChoiceExample
 from xlt_ray.data.types.pair import PairExample
 from xlt_ray.data.types.retrieval import RetrievalExample
 from xlt_ray.data.types.score import ScoreExample
 from xlt_ray.data.types.span import Answer, SpanExample
 from xlt_ray.data.types.tag import TagExample
-from xlt_ray.errors import DataError, ForbiddenLabels
+from xlt_ray.errors import DataError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tasks.md"
 REGISTRY = [task.name for task in load_tasks() if task.hub]
@@ -294,14 +293,6 @@ def test_only_plain_forms_are_read(tmp_path):
         HubSource(tmp_path).read(PAWS, "en", "train")
 
 
-def test_the_gate_stands_before_the_hub(source):
-    task, permit = task_named("ner-panx"), LabelAccess("train", "ner-panx", "en")
-    assert labelled(source, permit, task, "en", "train")
-    for place in (("de", "train"), ("en", "dev"), ("en", "test")):
-        with pytest.raises(ForbiddenLabels):
-            labelled(source, permit, task, *place)
-
-
 def test_texts_come_from_a_folder_of_their_own(folder, tmp_path):
     (tmp_path / "parallel/bible").mkdir(parents=True)
     (tmp_path / "parallel/bible/en.tsv").write_text("1\tIn the beginning\n")
@@ -368,24 +359,6 @@ def test_the_document_says_what_the_registry_says(name):
     assert documented(task_named(name)) in DOCUMENT.read_text().splitlines()
 
 
-def test_numbers_are_read_as_scores(tmp_path):
-    from datasets import Value
-
-    row = {"sentence1": "a", "sentence2": "b", "score": 2.5}
-    types = {"sentence1": Value("string"), "sentence2": Value("string"), "score": Value("float64")}
-    write_data_set(tmp_path / "a/b", {"en": {"train": [row]}}, types)
-    part = HubPart(
-        id="a/b", config="en", languages=("en",), splits={"train": "train"},
-        columns={"first": "sentence1", "second": "sentence2", "label": "score"},
-    )  # fmt: skip
-    task = task_named("stsb-score").model_copy(update={"hub": (part,)})
-    assert HubSource(tmp_path).read(task, "en", "train") == (ScoreExample("train0", "a", "b", 2.5),)
-
-
-def test_splits_of_an_expression():
-    assert split_names("train_r1+train_r2[:50%]") == ("train_r1", "train_r2")
-
-
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -417,23 +390,6 @@ hub:
         parse_task(text.replace(*change), "x.yaml")
 
 
-def test_a_row_whose_block_is_missing_is_left_out(tmp_path):
-    from datasets import Value
-
-    text = Value("string")
-    rows = [{"a": "x", "b": "y", "gold": gold} for gold in ({"label": "0"}, None, {"label": "1"})]
-    write_data_set(
-        tmp_path / "a/b", {"en": {"train": rows}}, {"a": text, "b": text, "gold": {"label": text}}
-    )
-    part = HubPart(
-        id="a/b", config="en", languages=("en",), splits={"train": "train"},
-        columns={"first": "a", "second": "b", "label": "gold.label"},
-    )  # fmt: skip
-    task = task_named("pawsx").model_copy(update={"hub": (part,)})
-    found = HubSource(tmp_path).read(task, "en", "train")
-    assert [(one.id, one.label) for one in found] == [("train0", "0"), ("train2", "1")]
-
-
 def test_the_same_rows_under_two_names_are_the_same_examples(source):
     one, other = (source.splits(task_named(name)) for name in ("mlqa", "xquad"))
     assert one["en", "train"].is_same(other["en", "train"])
@@ -441,21 +397,49 @@ def test_the_same_rows_under_two_names_are_the_same_examples(source):
     assert not one["en", "train"].is_same(other["en", "dev"])
 
 
-def test_a_row_without_an_id_is_numbered(tmp_path):
-    from datasets import Value
-
-    rows = [{"id": name, "a": "x", "b": "y", "label": "0"} for name in ("7", None, " ", None)]
-    types = dict.fromkeys(rows[0], Value("string"))
-    write_data_set(tmp_path / "a/b", {"en": {"train": rows}}, types)
-    part = HubPart(
-        id="a/b", config="en", languages=("en",), splits={"train": "train"},
-        columns={"id": "id", "first": "a", "second": "b", "label": "label"},
-    )  # fmt: skip
-    task = task_named("pawsx").model_copy(update={"hub": (part,)})
-    found = HubSource(tmp_path).read(task, "en", "train")
-    assert [one.id for one in found] == ["7", "train1", "train2", "train3"]
-
-
 def test_a_revision_of_a_data_set_that_nobody_reads_is_refused(folder):
     with pytest.raises(DataError, match=r"google/xtrem'.*did you mean google/xtreme\?"):
         HubSource(folder, revisions={"google/xtrem": "main"})
+
+
+@pytest.fixture
+def read_rows(tmp_path):
+    """``read_rows(task, rows, features, **columns)``: the rows of a data set of one split."""
+
+    def read(name, rows, features, **columns):
+        write_data_set(tmp_path / "a/b", {"en": {"train": rows}}, features)
+        part = HubPart(
+            id="a/b", config="en", languages=("en",), splits={"train": "train"}, columns=columns
+        )
+        task = task_named(name).model_copy(update={"hub": (part,)})
+        return HubSource(tmp_path).read(task, "en", "train")
+
+    return read
+
+
+def test_numbers_are_read_as_scores(read_rows):
+    from datasets import Value
+
+    row = {"a": "x", "b": "y", "score": 2.5}
+    features = {"a": Value("string"), "b": Value("string"), "score": Value("float64")}
+    found = read_rows("stsb-score", [row], features, first="a", second="b", label="score")
+    assert found == (ScoreExample("train0", "x", "y", 2.5),)
+
+
+def test_a_row_whose_block_is_missing_is_left_out(read_rows):
+    from datasets import Value
+
+    text = Value("string")
+    rows = [{"a": "x", "b": "y", "gold": gold} for gold in ({"label": "0"}, None, {"label": "1"})]
+    features = {"a": text, "b": text, "gold": {"label": text}}
+    found = read_rows("pawsx", rows, features, first="a", second="b", label="gold.label")
+    assert [(row.id, row.label) for row in found] == [("train0", "0"), ("train2", "1")]
+
+
+def test_a_row_without_an_id_is_numbered(read_rows):
+    from datasets import Value
+
+    rows = [{"id": name, "a": "x", "b": "y", "label": "0"} for name in ("7", None, " ", None)]
+    features = dict.fromkeys(rows[0], Value("string"))
+    found = read_rows("pawsx", rows, features, id="id", first="a", second="b", label="label")
+    assert [row.id for row in found] == ["7", "train1", "train2", "train3"]

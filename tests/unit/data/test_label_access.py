@@ -43,17 +43,6 @@ def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
                 texts(toy, permit, task, language, split)
 
 
-@pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa"])
-def test_labels_of_every_kind_are_hidden_from_training_in_other_languages(toy, name):
-    task, permit = task_named(name), LabelAccess("train", name, "qaa")
-    hidden = texts(toy, permit, task, "qab", "train")
-    assert {one.gold for one in hidden} == {None}
-    for field in ("score", "label", "answers"):
-        assert {getattr(one, field, None) for one in hidden} == {None}
-    with pytest.raises(ForbiddenLabels):
-        labelled(toy, permit, task, "qab", "train")
-
-
 def test_a_permit_of_another_task_opens_nothing(toy):
     task = task_named("toy-nli")
     permit = LabelAccess("train", "toy-paraphrase", "qaa")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tracemalloc
@@ -14,8 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.evaluation import eval_batches
-from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
@@ -31,7 +28,7 @@ from xlt_ray.data.types.mining import (
     measures,
     nearest_of,
 )
-from xlt_ray.errors import DataError, ForbiddenLabels
+from xlt_ray.errors import DataError
 
 BUCC, TOY = task_named("bucc-mining"), task_named("toy-mining")
 KIND = kind_of(BUCC)
@@ -229,11 +226,7 @@ def test_a_pair_of_which_a_sentence_is_cut_off_is_not_asked_for():
 
 
 def test_nothing_to_mine_scores_nothing():
-    alone = side("de", ("d1", "a", "", 0))
-    for rows in (([], []), alone):
-        assert KIND.score(Predictions("de", *rows)) == {}
-    with pytest.raises(ValueError, match="1 sentences"):
-        KIND.score(Predictions("de", alone[0], []))
+    assert KIND.score(Predictions("de", *side("de", ("d1", "a", "", 0)))) == {}
 
 
 GERMAN = {"id": "de-1", "language": "de", "sentence": " Guten Tag ", "gold": ["en-2"]}
@@ -243,16 +236,11 @@ ENGLISH = [
 ]
 
 
-def written(root, *rows, split="test"):
-    place = root / "retrieval" / "bucc"
-    place.mkdir(parents=True, exist_ok=True)
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (place / f"de.{split}.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
-    return FilesSource(root)
+TEST = "retrieval/bucc/de.test.jsonl"
 
 
-def test_sentences_of_both_sides_come_by_turns(tmp_path):
-    source = written(tmp_path, *ENGLISH, GERMAN)
+def test_sentences_of_both_sides_come_by_turns(files):
+    source = files(TEST, *ENGLISH, GERMAN)
     assert list(source.read(BUCC, "de", "test")) == [
         MiningExample("de-1", "de", "Guten Tag", ("en-2",)),
         MiningExample("en-1", "en", "Yes", ()),
@@ -276,8 +264,8 @@ def test_sentences_of_both_sides_come_by_turns(tmp_path):
         (("{",), r":1: is not JSON"),
     ],
 )
-def test_a_broken_file_is_refused_before_anything_is_trained(tmp_path, rows, complaint):
-    source = written(tmp_path, *rows)
+def test_a_broken_file_is_refused_before_anything_is_trained(files, rows, complaint):
+    source = files(TEST, *rows)
     with pytest.raises(DataError, match=complaint):
         source.read(BUCC, "de", "test")
     with pytest.raises(DataError, match=complaint):
@@ -315,14 +303,6 @@ def test_the_files_of_the_workshop_become_ours_as_the_document_says(tmp_path, mo
     ]
 
 
-def test_labels_of_the_dev_set_open_to_evaluation_alone(toy):
-    permit = LabelAccess("evaluate", TOY.name, PIVOT)
-    assert len(labelled(toy, permit, TOY, "qab", "dev")) == 240
-    for purpose in ("train", "select"):
-        with pytest.raises(ForbiddenLabels):
-            labelled(toy, LabelAccess(purpose, TOY.name, PIVOT), TOY, "qab", "dev")
-
-
 def test_half_of_the_toy_sentences_have_a_translation(toy):
     assert {language for language, _ in toy.splits(TOY)} == set(TOY_LANGUAGES) - {PIVOT}
     for split, size in (("dev", 240), ("test", 400)):
@@ -335,27 +315,3 @@ def test_half_of_the_toy_sentences_have_a_translation(toy):
         assert named <= {row.id for row in by_side[1]}
     seen = set(toy.parallel(PIVOT).values())
     assert len([row for row in rows if row.sentence in seen]) < 8
-
-
-@pytest.mark.parametrize("batch_size", [4, 7])
-def test_every_sentence_is_an_item_whatever_the_batches(
-    toy, toy_tokenizer, toy_pipeline, batch_size
-):
-    batches = eval_batches(
-        toy, TOY, LabelAccess("evaluate", "toy-mining", "qaa"), "qab", "test", 20,
-        toy_pipeline(24), batch_size,
-    )  # fmt: skip
-    assert batches.num_items == 20
-    decoded = [None] * 20
-    for numbers, batch in batches:
-        assert "labels" not in batch
-        counts = np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
-        # Without the padding, which says how long the others of the batch are.
-        counts[:, toy_tokenizer.pad_token_id] = 0
-        for number, said in zip(numbers, batches.decode(numbers, counts), strict=True):
-            decoded[number] = said
-    for example, counted in zip(batches.examples, batches.predictions(decoded), strict=True):
-        words = toy_tokenizer.convert_tokens_to_ids(example.sentence.split())
-        assert all(counted[word] for word in words)
-        assert counted.sum() == len(words) + 2
-    assert set(batches.score(decoded)) == set(TOY.metrics)

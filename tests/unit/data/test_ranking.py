@@ -16,10 +16,8 @@ from scipy.stats import chisquare
 from sklearn.metrics import average_precision_score
 
 from xlt_ray.config.trial import Hybrid, Ranking
-from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import Sentence
@@ -145,27 +143,19 @@ def test_lengths_of_vectors_do_not_matter_and_zeros_find_nothing():
     assert score(gold, 0 * AXES[:2], AXES[:2])["accuracy"] == 0
 
 
-def test_nothing_to_score_scores_nothing():
-    assert kind_of(LAREQA).score(Predictions("de", [], [])) == {}
-    assert kind_of(LAREQA).score(Predictions("de", [wanted("q", "", "a")], [(AXES[0], None)])) == {}
-    with pytest.raises(ValueError, match="1 examples"):
-        kind_of(LAREQA).score(Predictions("de", [wanted("q")], []))
+def test_a_query_without_a_pool_scores_nothing():
+    assert score([wanted("q", "", "a")], [AXES[0]], [None]) == {}
 
 
 QUERY = {"id": "q7", "query": " Wer? ", "relevant": ["a7", 8]}
 ANSWERS = [{"id": "a7", "candidate": "Ada.", "language": "en"}, {"id": 8, "candidate": "Sie."}]
 
 
-def written(root, *rows, split="test"):
-    place = root / "retrieval" / "lareqa"
-    place.mkdir(parents=True)
-    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-    (place / f"de.{split}.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
-    return FilesSource(root)
+TEST = "retrieval/lareqa/de.test.jsonl"
 
 
-def test_lines_are_queries_candidates_or_both(tmp_path):
-    source = written(tmp_path, QUERY, *ANSWERS)
+def test_lines_are_queries_candidates_or_both(files):
+    source = files(TEST, QUERY, *ANSWERS)
     rows = source.read(LAREQA, "de", "test")
     assert list(rows) == [
         RankingExample("q7", "Wer?", "", "", ("a7", "8")),
@@ -194,14 +184,14 @@ def test_lines_are_queries_candidates_or_both(tmp_path):
         (("[1]",), r":1: is not a JSON object"),
     ],
 )
-def test_a_broken_file_is_refused_with_its_line(tmp_path, rows, complaint):
+def test_a_broken_file_is_refused_with_its_line(files, rows, complaint):
     with pytest.raises(DataError, match=complaint):
-        written(tmp_path, *rows).read(LAREQA, "de", "test")
+        files(TEST, *rows).read(LAREQA, "de", "test")
 
 
-def test_what_is_trained_on_is_a_query_with_its_candidate(tmp_path):
+def test_what_is_trained_on_is_a_query_with_its_candidate(files):
     both = {"id": 1, "query": "Wer?", "candidate": "Ada."}
-    source = written(tmp_path, both, ANSWERS[0], split="train")
+    source = files("retrieval/lareqa/de.train.jsonl", both, ANSWERS[0])
     with pytest.raises(DataError, match=r":2: has no query; .*right for it"):
         source.read(LAREQA, "de", "train")
 
@@ -273,27 +263,6 @@ def test_toy_queries_have_a_right_candidate_in_every_language(toy):
     other = toy.read(TOY, "qae", "test")
     assert [row.candidate for row in other] == [row.candidate for row in rows]
     assert all(row.query and not row.relevant for row in toy.read(TOY, "qab", "train"))
-
-
-def test_sentences_that_are_there_are_items(toy, toy_tokenizer, toy_pipeline):
-    batches = eval_batches(
-        toy, TOY, LabelAccess("evaluate", "toy-ranking", "qaa"), "qab", "test", 12,
-        toy_pipeline(24), 4,
-    )  # fmt: skip
-    assert batches.num_items == 12 + 2
-    decoded = [None] * batches.num_items
-    for numbers, batch in batches:
-        assert "labels" not in batch
-        counts = np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
-        for number, said in zip(numbers, batches.decode(numbers, counts), strict=True):
-            decoded[number] = said
-    for example, (query, candidate) in zip(
-        batches.examples, batches.predictions(decoded), strict=True
-    ):
-        assert (query is None, candidate is None) == (not example.query, False)
-        words = toy_tokenizer.convert_tokens_to_ids(example.candidate.split())
-        assert all(candidate[word] for word in words)
-    assert set(batches.score(decoded)) == set(TOY.metrics)
 
 
 @pytest.fixture(scope="module")

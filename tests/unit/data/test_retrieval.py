@@ -9,9 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.evaluation import eval_batches
-from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types.base import Predictions, kind_of
@@ -74,21 +71,10 @@ def test_vectors_of_zeros_find_nothing_and_raise_no_warning():
     assert cosines(np.zeros((1, 2)), np.ones((1, 2))).tolist() == [[0.0]]
 
 
-def test_nothing_to_score_scores_nothing():
-    assert kind_of(TATOEBA).score(Predictions("de", [], [])) == {}
-    with pytest.raises(ValueError, match="1 examples"):
-        kind_of(TATOEBA).score(Predictions("de", [None], []))
-
-
-def written(root, text):
-    place = root / "retrieval" / "tatoeba"
-    place.mkdir(parents=True)
-    (place / "de.test.tsv").write_text(text, encoding="utf-8")
-    return FilesSource(root)
-
-
-def test_files_are_pairs_without_ids(tmp_path):
-    source = written(tmp_path, "source\ttarget\nGuten Tag\tGood day\n \tEmpty\nJa\tYes\n")
+def test_files_are_pairs_without_ids(files):
+    source = files(
+        "retrieval/tatoeba/de.test.tsv", "source\ttarget\nGuten Tag\tGood day\n \tEmpty\nJa\tYes\n"
+    )
     rows = source.read(TATOEBA, "de", "test")
     assert [(row.id, row.sentence, row.translation) for row in rows] == [
         ("2", "Guten Tag", "Good day"),
@@ -101,9 +87,9 @@ def test_files_are_pairs_without_ids(tmp_path):
     ("text", "complaint"),
     [("a\tb\nx\ty\n", "lacks source, target"), ("source\ttarget\nx\n", ":2: has 1 columns")],
 )
-def test_a_broken_file_is_refused_with_its_line(tmp_path, text, complaint):
+def test_a_broken_file_is_refused_with_its_line(files, text, complaint):
     with pytest.raises(DataError, match=complaint):
-        written(tmp_path, text).read(TATOEBA, "de", "test")
+        files("retrieval/tatoeba/de.test.tsv", text).read(TATOEBA, "de", "test")
 
 
 def test_toy_sentences_are_not_those_that_alignment_sees(toy):
@@ -117,23 +103,3 @@ def test_toy_sentences_are_not_those_that_alignment_sees(toy):
     assert len(seen.intersection(translations)) < 8
     with pytest.raises(DataError):
         toy.read(task, PIVOT, "test")
-
-
-def test_every_sentence_is_an_item_of_its_own(toy, toy_tokenizer, toy_pipeline):
-    batches = eval_batches(
-        toy, task_named("toy-retrieval"), LabelAccess("evaluate", "toy-retrieval", "qaa"), "qab",
-        "test", 5, toy_pipeline(24), 4,
-    )  # fmt: skip
-    assert batches.num_items == 10
-    decoded = [None] * 10
-    for numbers, batch in batches:
-        assert "labels" not in batch
-        # The pieces themselves, counted, as vectors: only equal sentences have equal ones.
-        counts = np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
-        for number, said in zip(numbers, batches.decode(numbers, counts), strict=True):
-            decoded[number] = said
-    words = [
-        toy_tokenizer.convert_tokens_to_ids(w) for w in batches.examples[3].translation.split()
-    ]
-    assert all(decoded[7][word] for word in words)
-    assert set(batches.score(decoded)) == set(task_named("toy-retrieval").metrics)

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.conll import as_iob2
 from xlt_ray.data.types.base import Predictions, kind_of
@@ -66,11 +65,9 @@ def test_tags_that_follow_no_scheme_are_read_as_the_published_scripts_do(tags: l
     assert as_iob2(found) == found
 
 
-def test_gold_in_iob1_scores_in_full(tmp_path) -> None:
-    file = tmp_path / "ner-panx" / "de.test.conll"
-    file.parent.mkdir()
-    file.write_text("Berlin\tI-LOC\nist\tO\n\nAda\tI-PER\nByron\tI-PER\nBonn\tI-LOC\n")
+def test_gold_in_iob1_scores_in_full(files) -> None:
+    text = "Berlin\tI-LOC\nist\tO\n\nAda\tI-PER\nByron\tI-PER\nBonn\tI-LOC\n"
     task = task_named("ner-panx")
-    gold = [one.tags for one in FilesSource(tmp_path).read(task, "de", "test")]
+    gold = [one.tags for one in files("ner-panx/de.test.conll", text).read(task, "de", "test")]
     assert gold == [("B-LOC", "O"), ("B-PER", "I-PER", "B-LOC")]
     assert set(kind_of(task).score(Predictions("de", gold, gold)).values()) == {1.0}

@@ -13,18 +13,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from tests.unit.data.conftest import SPECIAL, decoded_with, word_tokenizer
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
 from xlt_ray.data.types.base import Frame, kind_of
 from xlt_ray.data.types.span import Answer, BestSpan, SpanExample
 from xlt_ray.errors import DataError
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = {
     "en": ("Who came first?", "In  1066 the\nNormans (of Normandy) came, saw and stayed.",
            ["the\nNormans", "Normandy", "1066", "stayed."]),
@@ -149,22 +148,7 @@ def test_windows_cover_the_passage_and_overlap_as_told(length, asked, max_length
     assert max(len(part) for part in parts) <= size
 
 
-def word_backend():
-    numbers = {one: n for n, one in enumerate([*SPECIAL, "q", *[f"w{n}" for n in range(200)]])}
-    backend = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
-
-
-WORDS = word_backend()
+WORDS = word_tokenizer(["q", *(f"w{n}" for n in range(200))])
 
 
 def squad(questions, passage):
@@ -180,20 +164,13 @@ def asked(name, text, at=None):
     return {"id": name, "question": "q w3", "answers": [{"text": text, "answer_start": begin}]}
 
 
-@pytest.fixture
-def files(tmp_path):
-    def write(content, name="qa/xquad/en.train.json"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content, encoding="utf-8")
-        return FilesSource(tmp_path)
-
-    return write
+TRAIN = "qa/xquad/en.train.json"
 
 
 def test_questions_are_read_with_all_their_answers(files):
     two = asked("a", "w7 w8")
     two["answers"].append({"text": "w9", "answer_start": PASSAGE.index("w9 ")})
-    source = files(squad([two, asked("a", "w50")], PASSAGE))
+    source = files(TRAIN, squad([two, asked("a", "w50")], PASSAGE))
     first, second = source.read(TASK, "en", "train")
     assert (first.id, second.id) == ("a", "a#2")
     assert first.gold == ("w7 w8", "w9")
@@ -214,7 +191,7 @@ def test_questions_are_read_with_all_their_answers(files):
 )
 def test_a_broken_file_is_named_with_its_place(files, content, complaint):
     with pytest.raises(DataError, match=complaint) as caught:
-        files(content).read(TASK, "en", "train")
+        files(TRAIN, content).read(TASK, "en", "train")
     assert "en.train.json" in str(caught.value)
 
 
@@ -225,7 +202,7 @@ def batches_of(source, tmp_path, max_length=32, seed=0, size="all", hybrid=None)
 
 
 def test_half_of_the_training_windows_and_more_hold_the_answer(files, tmp_path):
-    source = files(squad([asked("a", "w50 w51")], PASSAGE))
+    source = files(TRAIN, squad([asked("a", "w50 w51")], PASSAGE))
     labels = np.concatenate(
         [batches_of(source, tmp_path).batch(step)["labels"] for step in range(20)]
     )
@@ -243,14 +220,14 @@ def test_half_of_the_training_windows_and_more_hold_the_answer(files, tmp_path):
 
 
 def test_a_short_passage_is_one_window(files, tmp_path):
-    source = files(squad([asked("a", "w50 w51")], PASSAGE))
+    source = files(TRAIN, squad([asked("a", "w50 w51")], PASSAGE))
     batch = batches_of(source, tmp_path, max_length=128).batch(0)
     assert batch["labels"].all()
 
 
 def test_only_the_question_is_code_switched(files, tmp_path):
-    files("w3\tw103\nw50\tw150\n", "lexicon/en-de.tsv")
-    source = files(squad([asked("a", "w50 w51")], PASSAGE))
+    files("lexicon/en-de.tsv", "w3\tw103\nw50\tw150\n")
+    source = files(TRAIN, squad([asked("a", "w50 w51")], PASSAGE))
     hybrid = Hybrid(ratio=1.0)
     batch = batches_of(source, tmp_path, max_length=128, hybrid=hybrid).batch(0)
     words = [WORDS.decode(ids, skip_special_tokens=True).split() for ids in batch["input_ids"]]
@@ -259,10 +236,8 @@ def test_only_the_question_is_code_switched(files, tmp_path):
 
 
 def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
-    source = files(
-        squad([asked("a", "w50 w51"), asked("b", "w2"), asked("c", "w98")], PASSAGE),
-        "qa/xquad/en.test.json",
-    )
+    questions = [asked("a", "w50 w51"), asked("b", "w2"), asked("c", "w98")]
+    source = files("qa/xquad/en.test.json", squad(questions, PASSAGE))
     batches = eval_batches(
         source,
         TASK,
@@ -273,14 +248,14 @@ def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
         TextPipeline(WORDS, "w", 32, tmp_path / "cache"),
         4,
     )
-    decoded = [None] * batches.num_items
-    for numbers, batch in batches:
+
+    def perfect(batch):
         scores = np.zeros((*batch["labels"].shape, batch["input_ids"].shape[1]))
         for row, label in enumerate(batch["labels"]):
             scores[row, [0, 1], label] = 5.0
-        for number, found in zip(numbers, batches.decode(numbers, scores), strict=True):
-            assert decoded[number] is None
-            decoded[number] = found
+        return scores
+
+    decoded = decoded_with(batches, perfect)
     assert batches.num_items == 3 * 7
     assert len(batches) == 6
     assert batches.score(decoded) == {"f1": 1.0, "em": 1.0}
@@ -295,7 +270,7 @@ V2 = parse_task(
 
 def test_unanswerable_questions_are_read_and_trained_as_none(files):
     impossible = {"id": "a", "question": "q", "is_impossible": True, "answers": []}
-    source = files(squad([impossible], PASSAGE), "qa/squad2/en.train.json")
+    source = files("qa/squad2/en.train.json", squad([impossible], PASSAGE))
     (one,) = source.read(V2, "en", "train")
     assert one.gold == ("",)
     assert kind_of(V2).numbers(one).tolist() == [-1, -1]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.data.conftest import decoded_with
 from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.batches.supervised import TrainBatches
 from xlt_ray.data.task import task_named
@@ -89,13 +90,8 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
         TASK, "de", Frame(template, max_length), sentences_of(fertility), examples,
         batch_size=batch_size,
     )  # fmt: skip
-    decoded = [None] * batches.num_items
-    for numbers, batch in batches:
-        assert batch["input_ids"].shape[1] <= max_length
-        for number, said in zip(
-            numbers, batches.decode(numbers, np.maximum(batch["labels"], 0)), strict=True
-        ):
-            decoded[number] = said
+    assert all(batch["input_ids"].shape[1] <= max_length for _, batch in batches)
+    decoded = decoded_with(batches, lambda batch: np.maximum(batch["labels"], 0))
     assert batches.predictions(decoded) == list(batches.gold)
     # What is cut is told: words that no row can hold.
     words = [length for lengths in fertility for length in lengths]
@@ -140,7 +136,6 @@ def test_an_entity_that_a_split_goes_through_is_scored_whole(template):
     batches = EvalBatches(
         TASK, "de", Frame(template, 6), sentences_of([[2, 2, 2]]), (example,), batch_size=4
     )
-    ((numbers, batch),) = batches
-    decoded = batches.decode(numbers, np.maximum(batch["labels"], 0))
-    assert sorted(decoded) == [("B-PER", "I-PER"), ("I-PER",)]
-    assert batches.score([decoded[place] for place in np.argsort(numbers)])["conll_f1"] == 1.0
+    decoded = decoded_with(batches, lambda batch: np.maximum(batch["labels"], 0))
+    assert decoded == [("B-PER", "I-PER"), ("I-PER",)]
+    assert batches.score(decoded)["conll_f1"] == 1.0

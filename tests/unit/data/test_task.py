@@ -43,48 +43,24 @@ def test_every_promised_task_is_there():
 
 
 def test_published_numbers_stand_in_the_document_with_their_source():
-    text = (DOCS / "tasks.md").read_text()
+    fields = ("role", "learning_rate", "epochs", "batch_size", "max_length", "warmup",
+              "weight_decay", "note")  # fmt: skip
     told = {
-        (
-            recipe.source,
-            task.name,
-            recipe.role,
-            recipe.learning_rate,
-            recipe.epochs,
-            recipe.batch_size,
-            recipe.max_length,
-            recipe.warmup,
-            recipe.weight_decay,
-            recipe.note,
-        )
+        (recipe.source, task.name, *(getattr(recipe, field) for field in fields))
         for task in load_tasks()
         for recipe in task.recipes
     }
-    table = text.partition("### Published hyperparameters")[2].partition("\n### ")[0]
+    table = (DOCS / "tasks.md").read_text().partition("### Published hyperparameters")[2]
     rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in table.splitlines()
+        [cell.strip(" `") for cell in line.strip("|").split("|")]
+        for line in table.partition("\n### ")[0].splitlines()
         if "`" in line and line.startswith("|")
     ]
-
-    def known(cell):
-        return float(cell) if cell else None
-
     shown = {
-        (
-            whose,
-            name.strip("`"),
-            role,
-            float(rate),
-            *map(int, sizes),
-            known(warmup),
-            known(decay),
-            note,
-        )
-        for whose, name, role, rate, *sizes, warmup, decay, note in rows
+        (*row[:3], *(float(cell) if cell else None for cell in row[3:9]), row[9]) for row in rows
     }
     assert shown == told
-    assert all("seen" in one[0] or "remembered" in one[0] for one in told)
+    assert all("seen" in row[0] or "remembered" in row[0] for row in told)
 
 
 def test_the_sweeps_over_xtreme_have_the_published_numbers():

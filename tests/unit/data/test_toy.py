@@ -230,11 +230,3 @@ def test_opposites_and_categories_are_closed():
         if concept.category:
             assert known[concept.category].tag == "NOUN"
     assert set(task_named("toy-tagging").labels) == {one.tag for one in known.values()}
-
-
-def test_text_can_be_had_without_labels(toy):
-    for task in TASKS:
-        example = toy.read(task, PIVOT, "dev")[0]
-        assert example.gold is not None
-        assert example.hidden().gold is None
-        assert example.hidden().sentences() == example.sentences()
