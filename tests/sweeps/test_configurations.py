@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_tracking import SWEEP, World, all_runs, path_of, scores_of, snapshot
-from xlt_ray.config.sweep import sweep_of
-from xlt_ray.config.yaml import parse_document
+from tests.sweeps.test_tracking import World, all_runs, path_of, scores_of, snapshot, world_in
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
-from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.ledger import TrialView
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import LedgerSnapshot, ModelRegistry, Tracker
 
 VALUES = (0.7, 0.5, 0.9, 0.4)
@@ -32,9 +29,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    home = Home(tmp_path / "home")
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", ["search.trials=2", "search.seeds=2"]))
-    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    return world_in(tmp_path / "home", "search.trials=2", "search.seeds=2")
 
 
 def of_kind(world: World, kind: str) -> list[Any]:
@@ -198,9 +193,7 @@ def test_a_configuration_deleted_in_the_ui_is_made_again(world: World) -> None:
 
 
 def test_one_seed_needs_no_configuration_runs(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml"))
-    world = World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    world = world_in(tmp_path / "home")
     tracker = world.begun()
     lived(world, tracker, 0.7)
     world.end(tracker)

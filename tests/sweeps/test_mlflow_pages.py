@@ -26,13 +26,9 @@ import pytest
 
 from tests.sweeps.browser import PATIENCE_S, Page, browser, find_chromium
 from tests.sweeps.test_configurations import lived
-from tests.sweeps.test_tracking import SWEEP, World
-from xlt_ray.config.sweep import sweep_of
-from xlt_ray.config.yaml import parse_document
+from tests.sweeps.test_tracking import client_of, world_in
 from xlt_ray.home import Home
-from xlt_ray.ledger import open_ledger
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import ui_command, ui_page
 
 NO_ASSISTANT = """
@@ -86,9 +82,7 @@ def _answers(uri: str) -> bool:
 
 def configurations(home: Home, name: str) -> list[Any]:
     """The runs of a sweep's configurations, the best first."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=home.tracking_uri)
+    client = client_of(home.tracking_uri)
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
     return list(
@@ -144,17 +138,15 @@ async def _keep(page: Page, file: Path) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(find_chromium() is None, reason="needs Chromium")
 def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", ["search.trials=3", "search.seeds=2"]))
-    world = World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    world = world_in(tmp_path / "home", "search.trials=3", "search.seeds=2")
     task = {"task": {"name": "toy-nli", "version": 1}}
     path = (Stage("target", task, {"train": "a" * 64}, 0, None, "target"),)
     tracker = world.begun()
     for value in (0.5, 0.6, 0.8, 0.9, 0.7, 0.6):
         lived(world, tracker, value, path)
     world.end(tracker)
-    with served(home) as uri:
-        found = asyncio.run(look(uri, home, "tracked", tmp_path))
+    with served(world.home) as uri:
+        found = asyncio.run(look(uri, world.home, "tracked", tmp_path))
 
     parameters = ["model", "target.hybrid.ratio"]
     scores = ["objective", "test/accuracy/mean", "test/accuracy/mean_without_source"]

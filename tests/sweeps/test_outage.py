@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.sweeps.conftest import Place
+from tests.sweeps.test_tracking import client_of, runs_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
 from xlt_ray.store.store import StageStore
@@ -115,12 +116,9 @@ def silence(port: int) -> Iterator[list[socket.socket]]:
 
 def shown(uri: str) -> dict[str, Any]:
     """What MLflow has of every trial of the only sweep, but for what depends on clock and home."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    client = client_of(uri)
     found: dict[str, Any] = {}
-    for run in client.search_runs(experiments, max_results=1000):
+    for run in runs_of(uri):
         data = run.data
         if data.tags["xlt.kind"] != "trial":
             assert run.info.status == "FINISHED"
@@ -153,7 +151,9 @@ def projected(place: Place, root: Path) -> dict[str, Any]:
     """What ledger and store of a place give in a new database."""
     home, there = Home(place.home), Home(root / "projected")
     ledger, store = load_ledger(home, "small"), StageStore(home.stages)
-    Tracker(there, "small").project(LedgerSnapshot.of(ledger), store, is_alive=False)
+    tracker, snapshot = Tracker(there, "small"), LedgerSnapshot.of(ledger)
+    tracker.project(snapshot, store)
+    tracker.end(snapshot, "FINISHED")
     return shown(there.tracking_uri)
 
 

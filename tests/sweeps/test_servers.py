@@ -16,21 +16,14 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.database import PASSWORD
 from tests.sweeps.conftest import Place
-from tests.sweeps.test_tracking import SWEEP, World, scores_of
-from xlt_ray.config.sweep import sweep_of
-from xlt_ray.config.yaml import parse_document
+from tests.sweeps.test_tracking import runs_of, scores_of, world_in
 from xlt_ray.errors import TrackingError
-from xlt_ray.home import Home
-from xlt_ray.ledger import open_ledger
-from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 SECRETS = {
@@ -142,14 +135,6 @@ def status(url: str, **headers: str) -> int:
         return 0
 
 
-def runs_of(uri: str) -> list[Any]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    found = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(found, max_results=1000))
-
-
 @pytest.mark.long
 def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
@@ -157,21 +142,18 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     experiments = f"{servers.tracking}/api/2.0/mlflow/experiments/search?max_results=1"
     assert status(experiments) == 401
     assert status(experiments, Host="elsewhere.example") in (401, 403)
-    home = Home(servers.root / "home")
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", [f"places.ledger={servers.ledger}"]))
-    world = World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
-    tracker = Tracker(home, sweep.name, servers.tracking)
+    overrides = (f"places.ledger={servers.ledger}",)
+    world = world_in(servers.root / "home", *overrides, uri=servers.tracking)
 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "xlt")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-guess")
     with pytest.raises(TrackingError) as refused:
-        tracker.begin(LedgerSnapshot.of(world.ledger), sweep.resolved())
+        world.begun()
     assert "wrong-guess" not in str(refused.value)
 
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    tracker = Tracker(home, sweep.name, servers.tracking)
-    tracker.begin(LedgerSnapshot.of(world.ledger), sweep.resolved())
+    tracker = world.begun()
     view = world.ask()
     run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
@@ -186,7 +168,7 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     artifacts = [file.read_text() for file in (servers.root / "artifacts").rglob("*.json")]
     assert artifacts
     everything = [*artifacts, *(str(one.to_dictionary()) for one in found.values())]
-    everything += [file.read_text() for file in home.root.rglob("*.json*")]
+    everything += [file.read_text() for file in world.home.root.rglob("*.json*")]
     assert not [one for one in everything for secret in HIDDEN if secret in one]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -33,12 +32,14 @@ from xlt_ray.tracking import (
     Tracker,
     TrialSnapshot,
     point_names,
-    ui_command,
     ui_page,
 )
-from xlt_ray.tracking.client import TrackedRun, complaints
-from xlt_ray.tracking.content import Going, final_metrics
+from xlt_ray.tracking.client import TrackedRun
+from xlt_ray.tracking.content import Going
 from xlt_ray.tracking.runs import Plan
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SWEEP = """
 name: tracked
@@ -64,8 +65,15 @@ class World:
     ledger: Ledger
     store: StageStore
 
+    uri: str | None = None
+    """Where its runs are, if not in the home."""
+
+    @property
+    def client(self) -> MlflowClient:
+        return client_of(self.uri or self.home.tracking_uri)
+
     def tracker(self) -> Tracker:
-        return Tracker(self.home, self.sweep.name)
+        return Tracker(self.home, self.sweep.name, self.uri, self.ledger.identity)
 
     def begun(self) -> Tracker:
         tracker = self.tracker()
@@ -77,7 +85,10 @@ class World:
     ) -> dict[int, str]:
         """Bring MLflow to ledger and store, as the next driver does."""
         tracker, ledger = tracker or self.tracker(), LedgerSnapshot.of(self.ledger)
-        return tracker.project(ledger, self.store, plan or self.plan(), is_alive=is_alive)
+        run_ids = tracker.project(ledger, self.store, plan or self.plan())
+        if not is_alive:
+            tracker.end(ledger, "FINISHED" if ledger.is_finished else "KILLED")
+        return run_ids
 
     def end(self, tracker: Tracker, going: Going = "FINISHED") -> None:
         tracker.end(LedgerSnapshot.of(self.ledger), going)
@@ -130,6 +141,27 @@ class World:
         self.walk(view.number, scores_of(value))
         self.ledger.tell_complete(view.number, value)
         return self.ledger.trial(view.number)
+
+
+def world_in(root: Path, *overrides: str, uri: str | None = None) -> World:
+    """A sweep that has not begun."""
+    home = Home(root)
+    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", overrides))
+    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages), uri)
+
+
+def client_of(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def runs_of(uri: str) -> list[Any]:
+    """All runs of an MLflow, by name."""
+    client = client_of(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=1000)
+    return sorted(runs, key=lambda run: run.info.run_name)
 
 
 def log(tracker: Tracker, run_id: str, examples: int, metrics: Mapping[str, float]) -> None:
@@ -190,9 +222,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     # A home with a space and a letter outside ASCII, as people have them.
-    home = Home(tmp_path / "my höme")
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml"))
-    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    return world_in(tmp_path / "my höme")
 
 
 def runs(world: World) -> list[Any]:
@@ -201,26 +231,16 @@ def runs(world: World) -> list[Any]:
 
 
 def all_runs(world: World) -> list[Any]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=world.home.tracking_uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, max_results=1000)
-    return sorted(found, key=lambda run: run.info.run_name)
+    return runs_of(world.home.tracking_uri)
 
 
 def points(world: World, run_id: str, name: str) -> list[tuple[int, float]]:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=world.home.tracking_uri)
-    return sorted((one.step, one.value) for one in client.get_metric_history(run_id, name))
+    curve = world.client.get_metric_history(run_id, name)
+    return sorted((point.step, point.value) for point in curve)
 
 
 def artifact(world: World, run_id: str, name: str) -> Any:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=world.home.tracking_uri)
-    text = Path(client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
+    text = Path(world.client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else text
 
 
@@ -316,13 +336,11 @@ def test_a_run_is_closed_even_where_mlflow_refuses_a_metric_of_it(
 def test_score_table_opens_as_an_mlflow_table(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient
-
     view = world.complete(0.7)
     tracker = world.tracker()
     found = world.project(tracker)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
-    table = MlflowClient().load_table(
+    table = world.client.load_table(
         tracker.experiment.id, "scores.json", run_ids=[found[view.number]]
     )
     assert list(table["language"]) == ["qaa", "qaa", "qab", "qac"]
@@ -520,8 +538,6 @@ def test_only_trials_that_are_not_all_there_are_gone_through_again(
 
 
 def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World) -> None:
-    from mlflow import MlflowClient
-
     view = world.ask()
     system = {"memory_gib": 0.5, "examples_per_s": 9.0}
     history = tuple(
@@ -537,10 +553,9 @@ def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World
     world.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
     world.ledger.tell_pruned(other.number)
     found = world.project()
-    client = MlflowClient(tracking_uri=world.home.tracking_uri)
     for name, value in (("memory_gib", 0.5), ("examples_per_s", 9.0)):
-        curve = client.get_metric_history(found[0], f"system/{name}")
-        assert [(one.step, one.value, one.timestamp) for one in curve] == [
+        curve = world.client.get_metric_history(found[0], f"system/{name}")
+        assert [(point.step, point.value, point.timestamp) for point in curve] == [
             (50, value, 1_700_000_000_005), (100, value, 1_700_000_000_010),
         ]  # fmt: skip
         assert points(world, found[other.number], f"system/{name}") == [], "it trained nothing"
@@ -584,13 +599,11 @@ def test_trial_that_was_never_begun_has_no_run(world: World) -> None:
 
 
 def test_run_deleted_in_the_ui_is_made_again(world: World) -> None:
-    from mlflow import MlflowClient
-
     view = world.ask()
     tracker = world.begun()
     first = world.show(tracker, view)
     world.ledger.set_run_id(view.number, first)
-    MlflowClient(tracking_uri=world.home.tracking_uri).delete_run(first)
+    world.client.delete_run(first)
     second = world.show(tracker, world.ledger.trial(view.number))
     assert second != first
     assert [run.info.run_id for run in runs(world)] == [second]
@@ -610,14 +623,6 @@ def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) ->
     assert len(metrics) <= 50
     assert "test/accuracy/qaa" in metrics
     assert len(artifact(world, run_id, "scores.json")["data"]) == 72
-
-
-def test_mean_without_source_needs_the_source(world: World) -> None:
-    view = world.complete()
-    scores = tuple(score for score in scores_of(0.8) if score.language != "qaa")
-    found = final_metrics(view, scores, "accuracy", "qaa")
-    assert "test/accuracy/mean_without_source" not in found
-    assert found["test/accuracy/mean"] == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize(
@@ -687,12 +692,9 @@ def test_several_threads_may_make_the_database_at_once(world: World) -> None:
 
 
 def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=world.home.tracking_uri)
     world.complete()
     first = world.project()
-    client.delete_experiment(world.tracker().experiment.id)
+    world.client.delete_experiment(world.tracker().experiment.id)
     assert world.project() == first
 
 
@@ -711,45 +713,6 @@ def test_a_server_that_is_away_is_an_outage_and_found_later(world: World) -> Non
         tracker.begin(LedgerSnapshot.of(world.ledger), {})
 
 
-def test_errors_of_a_proxy_are_an_outage_and_those_of_mlflow_are_not() -> None:
-    from mlflow.exceptions import MlflowException, RestException
-    from requests import HTTPError, Response
-
-    def kind_of(error: Exception, uri: str) -> type[BaseException]:
-        with pytest.raises(TrackingError) as raised, complaints(uri):
-            raise error
-        return raised.type
-
-    def answered(status: int) -> HTTPError:
-        response = Response()
-        response.status_code = status
-        return HTTPError("no", response=response)
-
-    server, database = "http://mlflow:5000", "sqlite:///mlflow.db"
-    wrong = {"error_code": "INVALID_PARAMETER_VALUE", "message": "too long"}
-    assert kind_of(RestException(wrong), server) is TrackingError
-    assert kind_of(MlflowException("too long", error_code=1000), database) is TrackingError
-    assert kind_of(MlflowException("<html>", error_code=1000), server) is TrackingOutage
-    for code in ("TEMPORARILY_UNAVAILABLE", "PERMISSION_DENIED", "INTERNAL_ERROR", "404x"):
-        assert kind_of(RestException({"error_code": code}), server) is TrackingOutage
-    assert kind_of(answered(503), server) is TrackingOutage
-    assert kind_of(answered(500), server) is TrackingError, "a store of artifacts is missing"
-    assert kind_of(PermissionError("/srv/artifacts"), server) is TrackingError
-    assert kind_of(ConnectionResetError("reset"), server) is TrackingOutage
-    assert kind_of(sqlite3.OperationalError("database is locked"), database) is TrackingOutage
-
-
-def test_a_server_is_asked_once_and_for_seconds_only(world: World) -> None:
-    from mlflow.environment_variables import (
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES,
-        MLFLOW_HTTP_REQUEST_TIMEOUT,
-    )
-
-    world.tracker()
-    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
-    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() <= 10
-
-
 def test_database_of_another_mlflow_is_refused(world: World) -> None:
     world.tracker()
     # MLflow keeps a database that it has opened, so another file.
@@ -761,21 +724,6 @@ def test_database_of_another_mlflow_is_refused(world: World) -> None:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     with pytest.raises(TrackingError, match="schema"):
         Tracker(home, "tracked")
-
-
-def test_telemetry_is_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
-    world.tracker()
-    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-
-
-def test_ui_is_for_this_machine_alone(world: World) -> None:
-    command = ui_command(world.home, port=5123)
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--port") + 1] == "5123"
-    assert world.home.tracking_uri in command
-    with pytest.raises(TrackingError, match="open it in a browser"):
-        ui_command(world.home, "https://ada:s3cret@mlflow.example")
 
 
 def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
@@ -799,46 +747,28 @@ def shared(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'shared.db'}"
 
 
-def world_in(root: Path) -> World:
-    home = Home(root)
-    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml"))
-    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
-
-
 def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
     """Experiment -> name, status and objective of the runs of its trials."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
-    return {
-        experiment.name: sorted(
-            (run.info.run_name, run.info.status, run.data.metrics["objective"])
-            for run in client.search_runs([experiment.experiment_id])
-            if run.data.tags["xlt.kind"] == "trial"
-        )
-        for experiment in client.search_experiments()
-        if experiment.name != "Default"
-    }
-
-
-def projected(world: World, uri: str) -> None:
-    tracker = Tracker(world.home, world.sweep.name, uri, world.ledger.identity)
-    tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
-    world.project(tracker)
-    world.end(tracker)
+    found: dict[str, list[tuple[str, str, float]]] = {}
+    for run in runs_of(uri):
+        if run.data.tags["xlt.kind"] == "trial":
+            name = client_of(uri).get_experiment(run.info.experiment_id).name
+            trial = (run.info.run_name, run.info.status, run.data.metrics["objective"])
+            found.setdefault(name, []).append(trial)
+    return found
 
 
 def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(
     tmp_path: Path, shared: str
 ) -> None:
-    first, second = world_in(tmp_path / "ada"), world_in(tmp_path / "bob")
+    first, second = (world_in(tmp_path / name, uri=shared) for name in ("ada", "bob"))
     assert first.ledger.identity != second.ledger.identity
     first.complete(0.4)
     second.complete(0.9)
     second.complete(0.8)
     for _ in range(2):
-        projected(first, shared)
-        projected(second, shared)
+        for world in (first, second):
+            world.project(world.begun(), is_alive=False)
     own = f"tracked-{second.ledger.identity[:8]}"
     assert shown(shared) == {
         "tracked": [("trial 000", "FINISHED", 0.4)],
@@ -847,15 +777,15 @@ def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(
 
 
 def test_a_ledger_that_was_lost_finds_its_runs_again(tmp_path: Path, shared: str) -> None:
-    world = world_in(tmp_path / "ada")
+    world = world_in(tmp_path / "ada", uri=shared)
     world.complete(0.4)
-    projected(world, shared)
+    world.project(world.begun(), is_alive=False)
     world.home.ledger_journal("tracked").unlink()
-    again = world_in(tmp_path / "ada")
+    again = world_in(tmp_path / "ada", uri=shared)
     assert again.ledger.identity == world.ledger.identity
     assert again.ask().number == 0
     again.ledger.tell_complete(0, 0.4)
-    projected(again, shared)
+    again.project(again.begun(), is_alive=False)
     assert shown(shared) == {"tracked": [("trial 000", "FINISHED", 0.4)]}
 
 
@@ -868,9 +798,8 @@ def test_one_experiment_that_the_environment_names_holds_the_runs_of_all_apart(
     first.complete(0.4)
     second.complete(0.9)
     for world in (first, second, first):
-        tracker = Tracker(world.home, "tracked", identity=world.ledger.identity)
+        tracker = world.begun()
         assert tracker.uri == shared
-        tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
         world.project(tracker)
     assert shown(shared) == {
         "group": [("trial 000", "FINISHED", 0.4), ("trial 000", "FINISHED", 0.9)]
@@ -878,10 +807,10 @@ def test_one_experiment_that_the_environment_names_holds_the_runs_of_all_apart(
 
 
 def test_runs_from_before_there_were_identities_go_on(tmp_path: Path, shared: str) -> None:
-    world = world_in(tmp_path / "ada")
+    world = world_in(tmp_path / "ada", uri=shared)
     world.complete(0.4)
     tracker = Tracker(world.home, "tracked", shared)
     tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
     world.project(tracker)
-    projected(world, shared)
+    world.project(world.begun(), is_alive=False)
     assert shown(shared) == {"tracked": [("trial 000", "FINISHED", 0.4)]}

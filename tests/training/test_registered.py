@@ -27,7 +27,7 @@ def test_an_export_is_kept_and_registered_where_the_sweep_is_tracked(
 
     tracker = Tracker(made, "tiny")
     ledger = LedgerSnapshot.of(load_ledger(made, "tiny"))
-    tracker.project(ledger, StageStore(made.stages), is_alive=False)
+    tracker.project(ledger, StageStore(made.stages))
     folder = tmp_path / "best"
     code, out, err = xlt("export", "tiny", folder, "--register", "pairs")
     assert code == 0, err

@@ -1,8 +1,8 @@
 """The connection to MLflow: its client, its database in the home, an experiment and its runs.
 
-MLflow is told to stay off the network (telemetry) unless the user has said otherwise. Its errors
-leave this room as :class:`~xlt_ray.errors.TrackingError`. A run is sent only what it lacks, so
-that sending a thing twice shows it once.
+Its errors leave this room as :class:`~xlt_ray.errors.TrackingOutage` where it does not answer, and
+else as :class:`~xlt_ray.errors.TrackingError`. A run is sent only what it lacks, so that sending a
+thing twice shows it once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ VIEW_KEY = "xlt"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 """Tag of an experiment: the view of its runs that the page opens with ``VIEW_KEY``."""
 _ENVIRONMENT = {
+    # MLflow stays off the network (telemetry) unless the user has said otherwise.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # A request ends within seconds, and MLflow does not repeat it by itself: whether it was done
@@ -54,8 +55,8 @@ MAX_PROBLEM = 300
 MAX_NAME = 250
 """Characters of the name of a metric."""
 _ILLEGAL = re.compile(r"[^\w.\-/ :]")
-_PAGE = 1000
-"""Runs in one answer, and points in one request; MLflow refuses more."""
+_BATCH = 1000
+"""Points in one request; MLflow refuses more."""
 _MIGRATING = threading.Lock()
 """MLflow's migrations keep their state in module globals."""
 
@@ -88,26 +89,22 @@ def connect(
 ) -> MlflowClient:
     """A client of the MLflow at ``uri``, by default of the home's own database.
 
-    No request is sent to a server yet. The client raises as :func:`complaints` does.
-
-    Args:
-        on_answer: called after every request that MLflow has answered, with a refusal or not.
-
-    Raises:
-        TrackingError: ``uri`` is malformed, or its database is of another version.
-        TrackingOutage: the database cannot be opened.
+    No request is sent to a server yet. The client raises as :func:`complaints` does, and calls
+    ``on_answer`` after every request that MLflow has answered, with a refusal or not.
     """
     settle_environment()
-    if is_server(uri):
-        _refuse_malformed(str(uri))
-    uri_used = uri or home.tracking_uri
-    with complaints(uri_used):
+    place = uri or home.tracking_uri
+    if is_server(uri) and _is_malformed(place):
+        raise TrackingError(
+            "is not the URL of a server; write it as http://host:5000", uri=redacted(place)
+        )
+    with complaints(place):
         if uri is None:
             _make_database(home)
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri_used)
-    return cast("MlflowClient", _Requests(client, uri_used, on_answer))
+        client = MlflowClient(tracking_uri=place)
+    return cast("MlflowClient", _Requests(client, place, on_answer))
 
 
 class _Requests:
@@ -117,16 +114,13 @@ class _Requests:
         self._client, self._uri, self._on_answer = client, uri, on_answer
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._client, name)
-
         def request(*args: Any, **options: Any) -> Any:
             try:
                 with complaints(self._uri):
-                    answer = method(*args, **options)
-            except TrackingOutage:
-                raise
-            except TrackingError:
-                self._on_answer()
+                    answer = getattr(self._client, name)(*args, **options)
+            except TrackingError as error:
+                if not isinstance(error, TrackingOutage):
+                    self._on_answer()
                 raise
             self._on_answer()
             return answer
@@ -134,27 +128,17 @@ class _Requests:
         return request
 
 
-def _refuse_malformed(uri: str) -> None:
-    try:
+def _is_malformed(uri: str) -> bool:
+    with contextlib.suppress(ValueError):
         parts = urlsplit(uri)
         # Reading the port checks it.
-        is_sound = bool(parts.hostname) and (parts.port or 0) >= 0
-    except ValueError:
-        is_sound = False
-    if not is_sound:
-        raise TrackingError(
-            "is not the URL of a server; write it as http://host:5000", uri=redacted(uri)
-        )
+        return not parts.hostname or (parts.port or 0) < 0
+    return True
 
 
 def ask_mlflow(home: Home, uri: str | None) -> str:
     """What MLflow at ``uri`` says of itself, by default the one of MLFLOW_TRACKING_URI or the
-    home's own database; nothing is written there.
-
-    Raises:
-        TrackingError: it does not answer, does not let us in, or its database is of another
-            version.
-    """
+    home's own database; nothing is written there."""
     by_variable = "" if uri or not default_uri() else " (by MLFLOW_TRACKING_URI)"
     uri = uri or default_uri()
     if uri is not None:
@@ -193,12 +177,7 @@ def complaints(uri: str) -> Iterator[None]:
 
 
 def do_all(*steps: Callable[[], object]) -> None:
-    """Do every step, even where MLflow refuses one before it.
-
-    Raises:
-        TrackingOutage: MLflow does not answer; no further step is tried.
-        TrackingError: the first refusal, after the last step.
-    """
+    """Do every step, even where MLflow refuses one before it; then raise the first refusal."""
     refusal: TrackingError | None = None
     for step in steps:
         try:
@@ -253,10 +232,7 @@ def find_experiment(client: MlflowClient, name: str, identity: str) -> MlflowExp
 
     MLFLOW_EXPERIMENT_NAME, where it is set, names one experiment for all sweeps. Where another
     ledger has an experiment of this name, as on a server that several homes use, this one's is
-    called :func:`name_of_second`.
-
-    Args:
-        identity: of the ledger.
+    called :func:`name_of_second`. ``identity`` is that of the ledger.
     """
     given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if given or not identity:
@@ -290,9 +266,7 @@ def search_runs(
     """All runs that MLflow has, page by page."""
     token: str | None = None
     while True:
-        page = client.search_runs(
-            [experiment_id], query, max_results=_PAGE, page_token=token, **options
-        )
+        page = client.search_runs([experiment_id], query, page_token=token, **options)
         yield from page
         token = page.token
         if not token:
@@ -301,16 +275,11 @@ def search_runs(
 
 class Experiment:
     """The experiment of the sweep ``name`` in the MLflow at ``uri``, or where that is None in the
-    place that :func:`default_uri` names.
-
-    No request is sent to a server yet: it may be away.
+    place that :func:`default_uri` names. No request is sent to a server yet: it may be away.
 
     Args:
         identity: of the ledger. An experiment of this name that belongs to another ledger is left
             alone, and so are another ledger's runs.
-
-    Raises:
-        TrackingError: ``uri`` is malformed, or its database cannot be used.
     """
 
     def __init__(self, home: Home, name: str, uri: str | None, identity: str = "") -> None:
@@ -319,7 +288,6 @@ class Experiment:
         self.identity = identity
         self.uri = uri or home.tracking_uri
         self.on_answer: Callable[[], object] = lambda: None
-        """Called after every request that MLflow has answered, with a refusal or not."""
         self._artifacts = home.artifacts
         self._id: str | None = None
         try:
@@ -420,6 +388,8 @@ class TrackedRun:
         self._client = client
         self.id = str(run.info.run_id)
         self.status = str(run.info.status)
+        self.ended = int(run.info.end_time or 0)
+        """In milliseconds since 1970; 0 where it has not ended."""
         self.artifact_uri = str(run.info.artifact_uri)
         self.tags = dict(run.data.tags)
         self.params = dict(run.data.params)
@@ -455,15 +425,19 @@ class TrackedRun:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        legal_tags = _with_legal_names(tags or {})
-        new_tags = {k: v for k, v in legal_tags.items() if v and self.tags.get(k) != v}
-        named_params = _with_legal_names(params or {})
-        new_params = {k: v for k, v in named_params.items() if k not in self.params}
-        named_metrics = _with_legal_names(metrics or {})
-        new_metrics = {k: v for k, v in named_metrics.items() if self.metrics.get(k) != v}
-        for name in [k for k, v in legal_tags.items() if not v and k in self.tags]:
-            self._client.delete_tag(self.id, name)
-            del self.tags[name]
+        new_tags = _changed(self.tags, tags)
+        # The value of a parameter is final.
+        new_params = {
+            name: value
+            for name, value in _changed(self.params, params).items()
+            if name not in self.params
+        }
+        new_metrics = _changed(self.metrics, metrics)
+        for name in [name for name, value in new_tags.items() if not value]:
+            del new_tags[name]
+            if name in self.tags:
+                self._client.delete_tag(self.id, name)
+                del self.tags[name]
         if new_tags or new_params or new_metrics:
             moment = now_ms() if time_ms is None else time_ms
             self._client.log_batch(
@@ -494,8 +468,8 @@ class TrackedRun:
                 steps.add(point.step)
         self.metrics |= {metric.key: metric.value for metric in missing}
         try:
-            for start in range(0, len(missing), _PAGE):
-                self._client.log_batch(self.id, metrics=missing[start : start + _PAGE])
+            for start in range(0, len(missing), _BATCH):
+                self._client.log_batch(self.id, metrics=missing[start : start + _BATCH])
         except BaseException:
             # MLflow says next time what has arrived.
             for metric in missing:
@@ -516,8 +490,7 @@ class TrackedRun:
     def put_inputs(self, inputs: Sequence[Input], source: Mapping[str, str]) -> None:
         """Name the data that a run reads, where the run does not name it yet.
 
-        Args:
-            source: where all of it comes from, ``type`` and what else there is to say.
+        ``source`` is where all of it comes from: its ``type`` and what else there is to say.
         """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -532,6 +505,7 @@ class TrackedRun:
                 for data in new
             ]
             self._client.log_inputs(self.id, datasets)
+            self._inputs |= {(data.name, data.digest) for data in new}
 
 
 def legal_name(name: str) -> str:
@@ -546,8 +520,9 @@ def legal_name(name: str) -> str:
     return legal[:MAX_NAME].rstrip("/")
 
 
-def _with_legal_names(values: Mapping[str, T]) -> dict[str, T]:
-    return {legal_name(name): value for name, value in values.items()}
+def _changed(known: Mapping[str, T], values: Mapping[str, T] | None) -> dict[str, T]:
+    legal = {legal_name(name): value for name, value in (values or {}).items()}
+    return {name: value for name, value in legal.items() if known.get(name) != value}
 
 
 def now_ms() -> int:
@@ -565,9 +540,6 @@ def ui_command(
 
     The home's database is made where there is none, so that an empty UI opens before the first
     sweep. The server inherits this process's switches (no telemetry).
-
-    Raises:
-        TrackingError: the database cannot be made, or ``uri`` is a server, which has its own UI.
     """
     settle_environment()
     uri = uri or default_uri()
@@ -587,9 +559,6 @@ def ui_page(home: Home, uri: str | None = None, name: str | None = None, identit
     """The UI's page of a sweep's runs, or of all experiments, to follow the server's address.
 
     Without the workflow type, MLflow 3 opens on the traces of language-model applications.
-
-    Raises:
-        TrackingError: the database cannot be read.
     """
     page, view = "experiments", ""
     if name is not None:

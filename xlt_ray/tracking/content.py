@@ -48,6 +48,7 @@ STATUS = {
     "queued": "KILLED",
 }
 """Of a trial's run; the tag ``xlt.state`` tells complete from pruned."""
+FINISHED = ("complete", "pruned", "failed")
 MAX_LANGUAGES = 30
 """Languages with a metric of their own and further means, of at most 50 metrics a run."""
 MAX_FURTHER = 8
@@ -93,6 +94,10 @@ class LedgerSnapshot:
     def of(cls, ledger: Ledger) -> LedgerSnapshot:
         """The ledger as it is now."""
         return cls(ledger.sweep, tuple(ledger.trials()), ledger.best())
+
+    @property
+    def is_finished(self) -> bool:
+        return all(trial.is_finished for trial in self.trials)
 
 
 @dataclass(frozen=True)
@@ -370,7 +375,7 @@ def members_of(runs: Iterable[TrackedRun]) -> list[TrackedRun]:
 def configuration_status(members: Sequence[TrackedRun], seeds: int, going: Going) -> str:
     """Status of a configuration's run; FAILED as soon as a seed failed and none is left to run."""
     states = [member.tags["xlt.state"] for member in members]
-    is_finished = set(states) <= {"complete", "pruned", "failed"}
+    is_finished = set(states) <= {*FINISHED}
     is_whole = len({member.tags["xlt.repeat"] for member in members}) >= seeds
     if not (is_whole and is_finished) and going != "FINISHED":
         return going
@@ -401,9 +406,7 @@ def configuration_metrics(members: Sequence[TrackedRun]) -> Metrics:
         spent = [member.metrics[name] for member in members if name in member.metrics]
         if spent:
             metrics[name] = math.fsum(spent)
-    return metrics | {
-        f"seeds/{state}": float(states.count(state)) for state in ("complete", "pruned", "failed")
-    }
+    return metrics | {f"seeds/{state}": float(states.count(state)) for state in FINISHED}
 
 
 def configuration_tags(members: Sequence[TrackedRun]) -> dict[str, str]:
@@ -450,7 +453,7 @@ def sweep_metrics(trials: Sequence[TrialView], best: Winner | None) -> Metrics:
     """The metrics of a sweep's run: trials by how they ended, what is best, what they cost."""
     metrics = {
         f"trials/{state}": float(sum(trial.state == state for trial in trials))
-        for state in ("complete", "pruned", "failed")
+        for state in FINISHED
     }
     if best is not None:
         metrics["best_objective"] = best.objective
@@ -459,13 +462,11 @@ def sweep_metrics(trials: Sequence[TrialView], best: Winner | None) -> Metrics:
     return metrics
 
 
-def sweep_note(ledger: LedgerSnapshot, means: Metrics, supervision: str = "") -> str:
+def sweep_note(ledger: LedgerSnapshot, best_run: TrackedRun | None) -> str:
     """Markdown that stands on the sweep's run as its driver leaves it: how far it is, how it
     selects, what is best.
 
-    Args:
-        means: metrics of the best configuration, over its seeds.
-        supervision: which labels it learned from.
+    ``best_run`` is that of the best configuration, with means over its seeds.
     """
     name, objective = ledger.sweep["name"], ledger.sweep["objective"]
     states = [*standings(ledger.trials).values()]
@@ -477,7 +478,10 @@ def sweep_note(ledger: LedgerSnapshot, means: Metrics, supervision: str = "") ->
     if mixed := mixed_facts(ledger.trials):
         lines += ["", f"**Mixed facts**: {mixed}."]
     if ledger.best is not None:
-        if supervision not in ("", ZERO_SHOT):
+        tags, means = ({}, {}) if best_run is None else (best_run.tags, best_run.metrics)
+        # Which labels it learned from.
+        supervision = tags.get("xlt.supervision")
+        if supervision and supervision != ZERO_SHOT:
             lines += ["", f"The best configuration is **{supervision}**."]
         lines += ["", *_best_lines(name, str(objective["metric"]), ledger.best, means)]
     return _tag("\n".join(lines))

@@ -56,13 +56,7 @@ _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 
 
 class Tracker:
-    """One sweep's runs in the MLflow at ``uri``; the home's own database by default.
-
-    No request is sent to a server yet: it may be away.
-
-    Raises:
-        TrackingError: ``uri`` is malformed, or its database cannot be used.
-    """
+    """One sweep's runs in the MLflow at ``uri``; the home's own database by default."""
 
     def __init__(self, home: Home, name: str, uri: str | None = None, identity: str = "") -> None:
         self.name = name
@@ -84,7 +78,7 @@ class Tracker:
     def begin(self, ledger: LedgerSnapshot, config: Mapping[str, Any]) -> None:
         """Show the sweep as RUNNING, with the resolved sweep as ``sweep.json``."""
         parent = self.open(ledger)
-        self.experiment.client.update_run(parent.id, status="RUNNING")
+        parent.set_status("RUNNING")
         parent.put("sweep.json", _pretty(config))
 
     def open(self, ledger: LedgerSnapshot) -> TrackedRun:
@@ -108,30 +102,27 @@ class Tracker:
         """Close the runs of sweep and configurations, and note what is best."""
         parent = self.open(ledger)
         trials, best = ledger.trials, ledger.best
-        runs = self._update_configurations(ledger, going)
-        shown = None
+        runs = self._update_configurations(going)
+        best_run = None
         if best is not None:
-            shown = runs.get(best.configuration) if self._seeds > 1 else self._find(best.trial)
-        means = {} if shown is None else shown.metrics
-        learned = "" if shown is None else shown.tags.get("xlt.supervision", "")
+            best_run = runs.get(best.configuration) or self._find(best.trial)
         tags = {
-            "mlflow.note.content": content.sweep_note(ledger, means, learned),
+            "mlflow.note.content": content.sweep_note(ledger, best_run),
             "xlt.selection": self._selection,
             "xlt.best_trial": "" if best is None else str(best.trial.number),
             "xlt.best_configuration": "" if best is None else str(best.configuration),
         }
         parent.write(tags, metrics=content.sweep_metrics(trials, best))
         # A sweep that was run again and had nothing to do did not last until now.
-        ended = [trial.ended for trial in trials if trial.ended is not None]
-        moment = _ms(max(ended)) if ended and going == "FINISHED" else now_ms()
-        self.experiment.client.set_terminated(parent.id, going, moment)
+        ended = max(filter(None, (trial.ended for trial in trials)), default=None)
+        moment = _ms(ended if going == "FINISHED" else None)
+        parent.set_status(going, moment)
 
     def _lay_out(self, parameters: Iterable[str]) -> None:
         """Have the view that ``xlt ui`` opens show these parameters, too."""
         self._parameters |= dict.fromkeys(parameters)
-        view = content.view_of(
-            self._metric, self._mode, [*self._parameters], has_seeds=self._seeds > 1
-        )
+        has_seeds = self._seeds > 1
+        view = content.view_of(self._metric, self._mode, [*self._parameters], has_seeds=has_seeds)
         if self._parameters and view != self._view:
             self.experiment.client.set_experiment_tag(self.experiment.id, VIEW_TAG, view)
             self._view = view
@@ -139,27 +130,17 @@ class Tracker:
     # -- all trials ---------------------------------------------------------------------
 
     def project(
-        self,
-        ledger: LedgerSnapshot,
-        store: StageStore,
-        plan: Plan = lambda _: ({}, ()),
-        *,
-        is_alive: bool = True,
+        self, ledger: LedgerSnapshot, store: StageStore, plan: Plan = lambda _: ({}, ())
     ) -> dict[int, str]:
         """Give every trial that was begun one run, with true status and nothing missing.
 
-        A retry shares the run of the trial that it retries. A finished trial whose run says that
-        it shows everything is passed over.
-
-        Args:
-            plan: gives configuration and path of each trial whose run does not show it.
-            is_alive: whether a driver is at work on this sweep. Trials that have not ended are
-                shown as KILLED in either case: a driver that starts or continues one says so then.
+        A retry shares the run of the trial that it retries. Trials that have not ended are shown as
+        KILLED: a driver that starts or continues one says so then.
 
         Returns:
             The run of every trial, by number; after a rebuild these are not the ledger's.
         """
-        parent = self.open(ledger)
+        self.open(ledger)
         # One request instead of one for each trial.
         listed = {run.id: run for run in self.experiment.search("trial")}
         for run in self.experiment.search("configuration"):
@@ -183,23 +164,21 @@ class Tracker:
             if not is_shown:
                 self._bring_up(run, TrialSnapshot(view, standing, *plan(view)), store)
 
-        def bring_up_sweep() -> None:
+        def delete_doubles() -> None:
             for run in listed.values():
                 used = self.run_ids.get(int(run.tags["xlt.trial"]), run.id)
                 if run.id != used and not run.metrics:
                     # Made twice, since the answer to its making was lost.
                     self.experiment.client.delete_run(run.id)
-            if is_alive:
-                parent.set_status("RUNNING")
-                self._update_configurations(ledger, "RUNNING")
-            else:
-                is_unfinished = any(not view.is_finished for view in ledger.trials)
-                self.end(ledger, "KILLED" if is_unfinished else "FINISHED")
 
         # A trial that was asked for and never begun has nothing to show. A retry comes before the
         # trial that it retries: its run is the run of both.
         begun = [view for view in ledger.trials if view.is_finished or view.attempts]
-        do_all(*(partial(bring_up, view) for view in reversed(begun)), bring_up_sweep)
+        do_all(
+            *(partial(bring_up, view) for view in reversed(begun)),
+            delete_doubles,
+            lambda: self._update_configurations("RUNNING"),
+        )
         return dict(sorted(self.run_ids.items()))
 
     # -- one trial ----------------------------------------------------------------------
@@ -232,8 +211,7 @@ class Tracker:
     ) -> None:
         """Bring the run of a trial, and that of its configuration, to what is known of it.
 
-        Args:
-            points: what it reported to the driver that has it at work.
+        ``points`` are those that it reported to the driver that has it at work.
         """
         do_all(
             lambda: self._bring_up(run, trial, store, points),
@@ -243,7 +221,7 @@ class Tracker:
     def _bring_up(
         self, run: TrackedRun, trial: TrialSnapshot, store: StageStore, points: Sequence[Point] = ()
     ) -> None:
-        view, evaluation = trial.view, _evaluation(trial.view, store)
+        view, evaluation = trial.view, _record(trial.view.evaluation_key, store)
         ended = None if view.ended is None else _ms(view.ended)
         curve = [Point(self._curve, step, value) for step, value in view.curve]
         # A trial at work reports its points to the driver.
@@ -342,21 +320,17 @@ class Tracker:
         run = None if trial.standing == "interrupted" else self._configuration(view)
         if run is not None and view.is_finished:
             members = self.experiment.search("trial", configuration=view.configuration)
-            self._update_configuration(run, members, "RUNNING", _ms(view.ended))
+            self._update_configuration(run, members, "RUNNING")
         elif run is not None:
             run.set_status("RUNNING")
 
-    def _update_configurations(self, ledger: LedgerSnapshot, going: Going) -> dict[int, TrackedRun]:
+    def _update_configurations(self, going: Going) -> dict[int, TrackedRun]:
         """Bring the runs of configurations to what their trials are; these runs, by number."""
         if self._seeds == 1:
             return {}
         members: dict[int, list[TrackedRun]] = defaultdict(list)
         for run in self.experiment.search("trial"):
             members[int(run.tags.get("xlt.configuration", "-1"))].append(run)
-        ended: dict[int, int] = defaultdict(int)
-        for trial in ledger.trials:
-            if trial.ended is not None:
-                ended[trial.configuration] = max(_ms(trial.ended), ended[trial.configuration])
         runs: dict[int, TrackedRun] = {}
         for run in self.experiment.search("configuration"):
             number = int(run.tags["xlt.configuration"])
@@ -364,15 +338,17 @@ class Tracker:
                 # Made twice, since the answer to its making was lost.
                 self.experiment.client.delete_run(run.id)
                 continue
-            self._update_configuration(run, members[number], going, ended[number])
+            self._update_configuration(run, members[number], going)
             runs[number] = run
         return runs
 
     def _update_configuration(
-        self, run: TrackedRun, trials: Iterable[TrackedRun], going: Going, ended: int
+        self, run: TrackedRun, trials: Iterable[TrackedRun], going: Going
     ) -> None:
         members = content.members_of(trials)
         metrics = content.configuration_metrics(members)
+        finished = (member for member in members if member.tags["xlt.state"] in content.FINISHED)
+        ended = max((member.ended for member in finished), default=None)
         run.write(content.configuration_tags(members), metrics=metrics, time_ms=ended)
         run.set_status(content.configuration_status(members, self._seeds, going), ended)
 
@@ -410,14 +386,10 @@ def _is_anothers(stage: Stage, store: StageStore, sweep: str, number: int) -> bo
     return record is not None and (maker.get("sweep"), maker.get("trial")) != (sweep, number)
 
 
-def _evaluation(view: TrialView, store: StageStore) -> StageRecord | None:
-    return _record(view.evaluation_key, store) if view.evaluation_key else None
-
-
-def _record(key: str, store: StageStore) -> StageRecord | None:
+def _record(key: str | None, store: StageStore) -> StageRecord | None:
     # A damaged record is made again by the next trial that needs it.
     with contextlib.suppress(DamagedStage):
-        return store.record(key)
+        return store.record(key) if key else None
     return None
 
 
@@ -488,4 +460,6 @@ def _project_from_home(home: Home, name: str, uri: str) -> None:
     store = StageStore(ledger.sweep["places"]["store"] or home.stages)
     snapshot = LedgerSnapshot.of(ledger)
     tracker.begin(snapshot, sweep.resolved())
-    tracker.project(snapshot, store, plan, is_alive=bool(ledger.driver))
+    tracker.project(snapshot, store, plan)
+    if not ledger.driver:
+        tracker.end(snapshot, "FINISHED" if snapshot.is_finished else "KILLED")

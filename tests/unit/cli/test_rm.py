@@ -66,7 +66,7 @@ def show_in_mlflow(home: Home, ledger: Ledger, store: StageStore, uri: str | Non
     tracker = Tracker(home, ledger.name, uri, ledger.identity)
     snapshot = LedgerSnapshot.of(ledger)
     tracker.begin(snapshot, {})
-    for number, run_id in tracker.project(snapshot, store, is_alive=False).items():
+    for number, run_id in tracker.project(snapshot, store).items():
         ledger.set_run_id(number, run_id)
 
 

@@ -96,9 +96,9 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
     assert [trial_tags(view, "complete")["xlt.facts"] for view in views] == ["1", "1", "2", "2"]
     assert trial_tags(replace(views[0], facts=0), "complete")["xlt.facts"] == ""
     ledger = LedgerSnapshot.of(mixed.ledger)
-    note = sweep_note(ledger, {})
+    note = sweep_note(ledger, None)
     assert f"**Mixed facts**: {mixed_facts(views)}." in note
-    assert "Mixed" not in sweep_note(replace(ledger, trials=ledger.trials[:2], best=None), {})
+    assert "Mixed" not in sweep_note(replace(ledger, trials=ledger.trials[:2], best=None), None)
 
 
 def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:

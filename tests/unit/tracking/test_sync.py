@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.tracking.conftest import trial_view
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import Standing, TrialView
 from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Point, TrialSnapshot, sync
@@ -111,12 +112,8 @@ def server() -> Iterator[Server]:
 
 
 def trial_of(number: int, standing: Standing = "running", run_id: str | None = None) -> Any:
-    state: Any = "running" if standing == "interrupted" else standing
-    view = TrialView(
-        number=number, state=state, assignment={}, configuration=0, repeat=0, seed=0,
-        objective=None, curve=(), attempts=1, cause=None, message="", log="", stages=(),
-        mlflow_run_id=run_id, retry_of=None, started=None, ended=None,
-    )  # fmt: skip
+    state = "running" if standing == "interrupted" else standing
+    view = trial_view(number, state, mlflow_run_id=run_id)
     return TrialSnapshot(view, standing)
 
 
