@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.control_plane.drivers import DRIVERS, Load, Marks
-from xlt_ray.tracking.client import settle_environment
+from xlt_ray.tracking.client import set_environment
 
 SLOTS = 8
 """Trials at a time through Ray Tune, on two cores."""
@@ -21,7 +21,7 @@ def start_ray() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    settle_environment()
+    set_environment()
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
              logging_level="ERROR", object_store_memory=100 * 2**20)  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_tracking import World, all_runs, path_of, scores_of, snapshot, world_in
+from tests.sweeps.test_tracking import World, all_runs, path_of, snapshot, world_in
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
@@ -50,14 +50,9 @@ def parents(world: World) -> list[tuple[str, str]]:
 def lived(world: World, tracker: Tracker, value: float, path: tuple[Stage, ...] = ()) -> TrialView:
     """A trial that ran to its end, with MLflow listening."""
     view = world.ask()
-    config = world.config(view)
-    run_id = world.show(tracker, view, config, path or path_of(view.number))
+    run_id = world.show(tracker, view, world.config(view), path or path_of(view.number))
     world.ledger.set_run_id(view.number, run_id)
-    world.walk(view.number, scores_of(value))
-    world.ledger.tell_complete(view.number, value)
-    done = world.ledger.trial(view.number)
-    world.show(tracker, done, config, path)
-    return done
+    return world.finish(tracker, view, value, path=path)
 
 
 NESTED = [

@@ -27,7 +27,7 @@ from xlt_ray.store.storage import Storage
 from xlt_ray.sweep.capacity import cluster_capacity
 from xlt_ray.sweep.ray_connection import connect
 from xlt_ray.sweep.runner import open_store
-from xlt_ray.tracking.client import ask_mlflow
+from xlt_ray.tracking.client import check_mlflow
 
 TESTED_PYTHON = "3.11"
 TESTED = {
@@ -188,7 +188,7 @@ def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
 
 def _mlflow(home: Home, uri: str | None) -> Finding:
     try:
-        return Finding("tracking", "ok", ask_mlflow(home, uri))
+        return Finding("tracking", "ok", check_mlflow(home, uri))
     except (TrackingError, OSError) as error:
         remedy = "look at places.tracking and at MLFLOW_TRACKING_USERNAME and _PASSWORD"
         return Finding("tracking", "wrong", str(error), remedy)

@@ -74,7 +74,7 @@ def is_server(uri: str | None) -> bool:
     return uri is not None and uri.lower().startswith(("http:", "https:"))
 
 
-def settle_environment() -> None:
+def set_environment() -> None:
     """Set MLflow's switches in this process (child processes inherit them).
 
     MLflow reads them when it is imported, so this comes first. What the user has set stands.
@@ -89,18 +89,18 @@ def connect(
 ) -> MlflowClient:
     """A client of the MLflow at ``uri``, by default of the home's own database.
 
-    No request is sent to a server yet. The client raises as :func:`complaints` does, and calls
+    No request is sent to a server yet. The client raises as :func:`tracking_errors` does, and calls
     ``on_answer`` after every request that MLflow has answered, with a refusal or not.
     """
-    settle_environment()
+    set_environment()
     place = uri or home.tracking_uri
     if is_server(uri) and _is_malformed(place):
         raise TrackingError(
             "is not the URL of a server; write it as http://host:5000", uri=redacted(place)
         )
-    with complaints(place):
+    with tracking_errors(place):
         if uri is None:
-            _make_database(home)
+            _create_home_database(home)
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=place)
@@ -108,7 +108,7 @@ def connect(
 
 
 class _Requests:
-    """The methods of an MLflow client, with :func:`complaints` around each."""
+    """The methods of an MLflow client, with :func:`tracking_errors` around each."""
 
     def __init__(self, client: MlflowClient, uri: str, on_answer: Callable[[], object]) -> None:
         self._client, self._uri, self._on_answer = client, uri, on_answer
@@ -116,7 +116,7 @@ class _Requests:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         def request(*args: Any, **options: Any) -> Any:
             try:
-                with complaints(self._uri):
+                with tracking_errors(self._uri):
                     answer = getattr(self._client, name)(*args, **options)
             except TrackingError as error:
                 if not isinstance(error, TrackingOutage):
@@ -136,7 +136,7 @@ def _is_malformed(uri: str) -> bool:
     return True
 
 
-def ask_mlflow(home: Home, uri: str | None) -> str:
+def check_mlflow(home: Home, uri: str | None) -> str:
     """What MLflow at ``uri`` says of itself, by default the one of MLFLOW_TRACKING_URI or the
     home's own database; nothing is written there."""
     by_variable = "" if uri or not default_uri() else " (by MLFLOW_TRACKING_URI)"
@@ -149,7 +149,7 @@ def ask_mlflow(home: Home, uri: str | None) -> str:
     # A second instead of the four that MLflow takes to be imported.
     file = f"file:{home.tracking_file}?mode=ro"
     with (
-        complaints(home.tracking_uri),
+        tracking_errors(home.tracking_uri),
         contextlib.closing(sqlite3.connect(file, uri=True)) as database,
     ):
         (number,) = database.execute("select count(*) from experiments").fetchone()
@@ -160,7 +160,7 @@ def ask_mlflow(home: Home, uri: str | None) -> str:
 
 
 @contextlib.contextmanager
-def complaints(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
     """Turn what MLflow raises into a TrackingError that names the place, without passwords.
 
     Raises:
@@ -541,13 +541,13 @@ def ui_command(
     The home's database is made where there is none, so that an empty UI opens before the first
     sweep. The server inherits this process's switches (no telemetry).
     """
-    settle_environment()
+    set_environment()
     uri = uri or default_uri()
     if is_server(uri):
         raise TrackingError("is a server; open it in a browser", uri=redacted(uri))
     if uri is None:
-        with complaints(home.tracking_uri):
-            _make_database(home)
+        with tracking_errors(home.tracking_uri):
+            _create_home_database(home)
     command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     command += ["--backend-store-uri", uri or home.tracking_uri]
     command += ["--default-artifact-root", str(home.artifacts), "--no-serve-artifacts"]
@@ -589,13 +589,13 @@ def is_damaged(file: Path) -> bool:
         return number in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def _make_database(home: Home) -> None:
+def _create_home_database(home: Home) -> None:
     with _MIGRATING:
         if not home.tracking_file.exists():
-            put_database(home.tracking_file, home.artifacts)
+            create_database(home.tracking_file, home.artifacts)
 
 
-def put_database(path: Path, artifacts: Path) -> None:
+def create_database(path: Path, artifacts: Path) -> None:
     """Make an empty database, whole or not at all, unless there is a file of this name.
 
     MLflow creates its tables by some seventy migrations, each of them committed: seconds on a

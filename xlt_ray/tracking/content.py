@@ -19,15 +19,7 @@ from typing import Any, Literal
 from xlt_ray.config.search_space import Value
 from xlt_ray.config.supervision import ZERO_SHOT
 from xlt_ray.config.sweep import selection_rule
-from xlt_ray.ledger import (
-    STANDINGS,
-    Ledger,
-    Standing,
-    TrialView,
-    Winner,
-    mixed_facts,
-    standings,
-)
+from xlt_ray.ledger import STANDINGS, Ledger, Standing, TrialView, Winner, mixed_facts, standings
 from xlt_ray.redact import redacted
 from xlt_ray.store.canonical import digest
 from xlt_ray.store.record import Score, values_by_language
@@ -308,8 +300,8 @@ def score_tags(scores: Sequence[Score], metric: str) -> dict[str, str]:
 def inputs_of(path: Sequence[Stage]) -> tuple[Input, ...]:
     """The data sets of a path, each once, with all that they are read for.
 
-    There is one for each kind of text in each task and split, whatever the number of its
-    languages: its digest covers the fingerprints of all of them, which stand in the profile.
+    All languages of a kind of text in a task and split are one data set: its digest covers the
+    fingerprints of all, which stand in the profile.
 
     >>> stage = Stage("target", {"task": {"name": "nli"}}, {"train": "ab" * 32}, 0, None, "target")
     >>> [(data.name, data.digest, data.context) for data in inputs_of([stage])]
@@ -503,7 +495,7 @@ def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[st
     ]
     parameters = [f"| {path} | {spelled(value)} |" for path, value in best.trial.assignment.items()]
     if parameters:
-        lines += ["", "| knob | value |", "|---|---|", *parameters]
+        lines += ["", "| parameter | value |", "|---|---|", *parameters]
     lines += ["", "```", f"xlt report {name} --log"]
     if best.runner_up is not None:
         lines += [f"xlt compare {name}/{best.runner_up} {name}/{best.configuration}"]
@@ -514,13 +506,8 @@ def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[st
 def view_of(metric: str, mode: str, parameters: Sequence[str], *, has_seeds: bool) -> str:
     """JSON of the view that ``xlt ui NAME`` opens: columns, order and charts of the runs page.
 
-    It has one row a configuration (a trial where each has one seed only). MLflow keeps it as a tag
-    of the experiment; users may change it, each for himself. What it leaves out has MLflow's
-    default.
-
-    Args:
-        parameters: dotted paths of what is searched over.
-        has_seeds: whether configurations have runs of their own.
+    It has one row a configuration; a trial where each has one seed only, and no run of its own.
+    MLflow keeps it as a tag of the experiment. What it leaves out has MLflow's default.
     """
     metrics = ["objective", f"test/{metric}/mean", f"test/{metric}/mean_without_source"]
     axes = list(parameters[:MAX_AXES])

@@ -18,12 +18,12 @@ from xlt_ray.home import Home
 from xlt_ray.redact import redacted
 from xlt_ray.tracking.client import (
     LEDGER_TAG,
-    complaints,
     connect,
     default_uri,
     find_run,
     name_of_second,
     search_runs,
+    tracking_errors,
 )
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def remove_tracked(home: Home, name: str, uri: str | None, tracked: TrackedSweep
         return
     client = connect(home, uri or default_uri())
     if tracked.is_permanent:
-        with complaints(tracked.uri):
+        with tracking_errors(tracked.uri):
             _remove_for_good(home, client, tracked)
         return
     emptied = {experiment.experiment_id for experiment in tracked.experiments}

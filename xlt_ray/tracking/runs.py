@@ -41,11 +41,11 @@ from xlt_ray.tracking.client import (
     Experiment,
     Point,
     TrackedRun,
+    create_database,
     default_uri,
     do_all,
     is_damaged,
     now_ms,
-    put_database,
 )
 from xlt_ray.tracking.content import Going, LedgerSnapshot, TrialSnapshot
 
@@ -357,8 +357,8 @@ def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: 
     """All that the store has of the trainings of a trial.
 
     Of the stages before the target stage, those count that the trial has trained itself, since
-    only these were shown while it ran. A target stage that another trial has trained has no
-    memory, speed and moment of this one.
+    only these were shown while it ran. A target stage of another trial has no memory, speed and
+    moment of this one.
     """
     uses = {use.key: use for use in view.stages}
     kinds = {use.key: use.kind for use in view.stages if use.kind == "target" or not use.reused}
@@ -409,11 +409,8 @@ def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> 
     """Where the home's own database is damaged, set it aside and make it anew from all ledgers.
 
     It takes its name when it is complete: where this is broken off, it is begun again. Ledgers
-    that cannot be read, and sweeps that are tracked elsewhere, are passed over.
-
-    Args:
-        uri: of the MLflow that is to be used; nothing happens where it is another one.
-        say: called with one line that says so.
+    that cannot be read, and sweeps that are tracked elsewhere, are passed over. Nothing happens
+    where ``uri`` is another MLflow. ``say`` is called with one line about it.
     """
     file = home.tracking_file
     if uri or default_uri() or not is_damaged(file):
@@ -430,7 +427,7 @@ def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> 
         remove_leftovers(file.parent)
         anew = hidden_name(file)
         try:
-            put_database(anew, home.artifacts)
+            create_database(anew, home.artifacts)
             for name in home.sweeps():
                 with contextlib.suppress(LedgerError, TrackingError, OSError):
                     _project_from_home(home, name, f"sqlite:///{anew}")

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -52,12 +53,8 @@ class MlflowSync:
     """Brings the runs of one sweep up to date on a thread of its own.
 
     All methods return at once, except :meth:`flush`. ``with MlflowSync(...) as sync`` starts the
-    thread and ends it.
-
-    Args:
-        ledger: as the sweep begins or goes on; what earlier drivers left is compared with it.
-        config: the resolved sweep.
-        plan: called by the thread for trials of earlier drivers.
+    thread and ends it. What earlier drivers left is compared with ``ledger``; ``config`` is the
+    resolved sweep.
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class MlflowSync:
         self._replies = Replies()
         self._is_closed = False
         self._is_flushing = False
-        self._is_out = False
+        self._is_outage = False
         self._has_refused = False
         self._pause_s = FIRST_PAUSE_S
         self._answered = time.monotonic()
@@ -143,31 +140,21 @@ class MlflowSync:
         """Wait until MLflow shows everything, then close.
 
         Waits at most ``timeout_s``, and at most :data:`NO_REPLY_TIMEOUT_S` without any answer.
-        SIGINT ends the wait.
-
-        Args:
-            say: receives what the user has to know: why the process does not end yet, and what
-                MLflow does not show.
+        SIGINT ends the wait. ``say`` is called with what the user has to know: why the process does
+        not end yet, and what MLflow does not show.
         """
         began = self._answered = time.monotonic()
         with self._changed:
             self._is_flushing = True
             self._changed.notify_all()
-        try:
-            if not self._wait(lambda: time.monotonic() < began + QUIET_S):
+        with suppress(KeyboardInterrupt):
+            if not self._wait(lambda: began + QUIET_S):
                 say(
                     f"{self._uri}: {self.num_dirty} runs are still to be updated; "
                     f"waiting for {min(timeout_s, NO_REPLY_TIMEOUT_S):.0f} s at most "
                     "if it does not answer"
                 )
-                self._wait(
-                    lambda: (
-                        time.monotonic()
-                        < min(began + timeout_s, self._answered + NO_REPLY_TIMEOUT_S)
-                    )
-                )
-        except KeyboardInterrupt:
-            pass
+                self._wait(lambda: min(began + timeout_s, self._answered + NO_REPLY_TIMEOUT_S))
         self.close()
         if self.num_dirty:
             say(
@@ -181,14 +168,12 @@ class MlflowSync:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _wait(self, may_wait: Callable[[], bool]) -> bool:
+    def _wait(self, deadline: Callable[[], float]) -> bool:
         """Wait until nothing is dirty; False where that took too long."""
         with self._changed:
-            while self.num_dirty and self._thread.is_alive():
-                if not may_wait():
-                    return False
+            while self.num_dirty and time.monotonic() < deadline():
                 self._changed.wait(0.1)
-        return not self.num_dirty
+            return not self.num_dirty
 
     def _mark(self, number: int) -> None:
         self._dirty[number] = self._dirty.get(number, 0) + 1
@@ -222,11 +207,11 @@ class MlflowSync:
                 self._tracker.end(*self._ending)
         except TrackingOutage as error:
             with self._changed:
-                if not self._is_out:
+                if not self._is_outage:
                     self._replies.warnings.append(
                         f"{error}; training goes on, and MLflow is updated when it answers again"
                     )
-                self._is_out = True
+                self._is_outage = True
                 self._shown.clear()
             return False
         except Exception as error:  # noqa: BLE001
@@ -253,8 +238,8 @@ class MlflowSync:
             del self._trials[job]
             self._points.pop(job, None)
             self._shown.pop(job, None)
-        if self._is_out:
-            self._is_out = False
+        if self._is_outage:
+            self._is_outage = False
             rest = f"; {self.num_dirty} runs are still to be updated" if self.num_dirty else ""
             self._replies.warnings.append(f"{self._uri}: answers again{rest}")
         self._changed.notify_all()

@@ -15,9 +15,9 @@ from xlt_ray.home import Home
 from xlt_ray.tracking.client import (
     Point,
     TrackedRun,
-    complaints,
     connect,
-    settle_environment,
+    set_environment,
+    tracking_errors,
     ui_command,
 )
 
@@ -95,7 +95,7 @@ def test_errors_of_a_proxy_are_an_outage_and_those_of_mlflow_are_not() -> None:
     from requests import HTTPError, Response
 
     def kind_of(error: Exception, uri: str) -> type[BaseException]:
-        with pytest.raises(TrackingError) as raised, complaints(uri):
+        with pytest.raises(TrackingError) as raised, tracking_errors(uri):
             raise error
         return raised.type
 
@@ -127,7 +127,7 @@ def test_a_server_is_asked_once_for_seconds_only_and_telemetry_is_off(
     )
 
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
-    settle_environment()
+    set_environment()
     assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
     assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() <= 10
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"

@@ -12,48 +12,33 @@ from pathlib import Path
 import pytest
 
 from tests.command import Xlt
-from tests.unit.cli.test_rm import USES, begin, commit, show_in_mlflow, sweep_named
+from tests.unit.cli.test_rm import USES, begin, commit_named, show_in_mlflow, sweep_named
 from xlt_ray.home import Home
 from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker, mend_database
 from xlt_ray.tracking.client import is_damaged
 
-
-def truncate(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-def empty(file: Path) -> None:
-    os.truncate(file, 0)
-
-
-def fill_with_garbage(file: Path) -> None:
-    file.write_bytes(os.urandom(50_000))
+PAGE = 4096
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "empty": lambda _: b"",
+    "garbage": lambda _: os.urandom(50_000),
+    "pages": lambda content: content[: 3 * PAGE] + b"\xff" * 2 * PAGE + content[5 * PAGE :],
+    "text": lambda _: b"no database\n",
+}
 
 
-def spoil_a_page(file: Path) -> None:
-    with file.open("r+b") as stream:
-        stream.seek(4096 * 3)
-        stream.write(b"\xff" * 8192)
-
-
-def write_text(file: Path) -> None:
-    file.write_text("no database\n")
-
-
-DAMAGES: tuple[Callable[[Path], None], ...] = (
-    truncate, empty, fill_with_garbage, spoil_a_page, write_text,
-)  # fmt: skip
+def damage(home: Home, kind: str = "garbage") -> None:
+    home.tracking_file.write_bytes(DAMAGES[kind](home.tracking_file.read_bytes()))
 
 
 @pytest.fixture(scope="module")
 def tracked(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with two sweeps in MLflow."""
-    folder = tmp_path_factory.mktemp("tracked")
-    home = Home(folder / "home")
+    home = Home(tmp_path_factory.mktemp("tracked") / "home")
     store = StageStore(home.stages)
     for name in ("shared", "ours", "theirs"):
-        commit(store, name, folder)
+        commit_named(store, name)
     for name, uses in USES.items():
         show_in_mlflow(home, begin(home, sweep_named(name), uses), store)
     return home
@@ -66,29 +51,29 @@ def home(tracked: Home, tmp_path: Path) -> Home:
 
 
 def objectives(home: Home, name: str) -> list[float | None]:
-    found = Tracker(home, name, None, home.identity).experiment.search("trial")
-    return sorted((run.metrics.get("objective") for run in found), key=str)
+    runs = Tracker(home, name, None, home.identity).experiment.search("trial")
+    return sorted((run.metrics.get("objective") for run in runs), key=str)
 
 
 def asides(home: Home) -> list[str]:
     return [path.name for path in home.tracking_file.parent.glob("*.damaged-*")]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_database_is_found(home: Home, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_database_is_found(home: Home, kind: str) -> None:
     assert not is_damaged(home.tracking_file)
-    damage(home.tracking_file)
+    damage(home, kind)
     assert is_damaged(home.tracking_file)
 
 
 def test_it_is_kept_and_made_anew_with_all_sweeps(home: Home) -> None:
-    fill_with_garbage(home.tracking_file)
+    damage(home)
     garbage = home.tracking_file.read_bytes()
     stale = Path(f"{home.tracking_file}-journal")
     stale.write_bytes(b"of the damaged one")
-    said: list[str] = []
-    mend_database(home, None, said.append)
-    (line,) = said
+    lines: list[str] = []
+    mend_database(home, None, lines.append)
+    (line,) = lines
     (aside,) = asides(home)
     assert aside in line
     assert "\n" not in line
@@ -97,14 +82,14 @@ def test_it_is_kept_and_made_anew_with_all_sweeps(home: Home) -> None:
         assert objectives(home, name) == [0.5, None]
     names = {path.name for path in home.tracking_file.parent.iterdir()}
     assert names == {"mlflow.db", "artifacts", aside}
-    mend_database(home, None, said.append)
-    assert len(said) == 1
+    mend_database(home, None, lines.append)
+    assert len(lines) == 1
 
 
 def test_a_rebuild_that_was_broken_off_is_begun_again(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill_with_garbage(home.tracking_file)
+    damage(home)
 
     def break_off(*_: object, **__: object) -> None:
         raise RuntimeError
@@ -136,26 +121,26 @@ def test_a_database_of_a_newer_mlflow_stays(home: Home) -> None:
 
 
 def test_a_place_that_the_sweep_file_names_stays(home: Home, tmp_path: Path) -> None:
-    fill_with_garbage(home.tracking_file)
+    damage(home)
     mend_database(home, f"sqlite:///{tmp_path / 'other.db'}", pytest.fail)
     mend_database(home, "http://host:5000", pytest.fail)
     assert not asides(home)
 
 
 def test_ui_makes_it_anew(home: Home, xlt: Xlt, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(home.tracking_file)
+    damage(home, "text")
     monkeypatch.setattr("os.execvp", lambda *_: None)
-    said = xlt("ui", "small")
-    assert said.code == 0, said.err
-    assert said.err.count("\n") == 1
-    assert "warning" in said.err
-    assert "is damaged" in said.err
+    answer = xlt("ui", "small")
+    assert answer.code == 0, answer.err
+    assert answer.err.count("\n") == 1
+    assert "warning" in answer.err
+    assert "is damaged" in answer.err
     assert objectives(home, "other") == [0.5, None]
 
 
 def test_a_report_is_kept_in_a_database_that_was_damaged(home: Home, xlt: Xlt) -> None:
-    truncate(home.tracking_file)
-    said = xlt("report", "small", "--log")
-    assert said.code == 0, said.err
-    assert "is damaged" in said.err
-    assert "kept: runs:/" in said.out
+    damage(home, "truncated")
+    answer = xlt("report", "small", "--log")
+    assert answer.code == 0, answer.err
+    assert "is damaged" in answer.err
+    assert "kept: runs:/" in answer.out
