@@ -144,8 +144,8 @@ def by_scheduler(load: Load, marks: Marks) -> None:
     with sync_of(load.mlflow, sweep, facts, home, ledger, store) as sync:
 
         class Ends(Silent):
-            def heard(self, view: TrialView, report: Report) -> None:
-                marks.heard()
+            def reported(self, view: TrialView, report: Report) -> None:
+                marks.reported()
 
             def finished(self, view: TrialView) -> None:
                 while sync.num_dirty > load.most_waiting:

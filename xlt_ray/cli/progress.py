@@ -62,7 +62,7 @@ class LineReporter:
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
         self._print(view.number, f"begins{again}: {described(view)}")
 
-    def heard(self, view: TrialView, report: Report) -> None:
+    def reported(self, view: TrialView, report: Report) -> None:
         line = sentence(report, self._metric)
         last, printed_s = self._printed.get(view.number, ("", -AGAIN_S))
         is_repeated = report.kind == "ticked" or line == last
@@ -97,7 +97,7 @@ class TableReporter:
     def begun(self, view: TrialView) -> None:
         self._running[view.number] = view, "begins"
 
-    def heard(self, view: TrialView, report: Report) -> None:
+    def reported(self, view: TrialView, report: Report) -> None:
         _, last = self._running.get(view.number, (view, ""))
         self._running[view.number] = view, sentence(report, self._metric) or last
 
@@ -213,7 +213,7 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
         )
     if summary.stopped_by:
         typer.echo(f"ended early: {summary.stopped_by}")
-    for line in complaints(sweep.name, summary.failed):
+    for line in describe_failures(sweep.name, summary.failed):
         typer.echo(line)
     if not (summary.is_finished or summary.is_out_of_budget):
         typer.echo(f"not finished; continue: xlt resume {sweep.name}")
@@ -222,7 +222,7 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
         typer.echo(f"next: {', '.join(commands)}")
 
 
-def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
+def describe_failures(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
     """Lines about failed trials, the most frequent cause first, with the message and log of the
     most frequent failure and the command that runs them again."""
     from xlt_ray.ledger import by_cause, retry_command

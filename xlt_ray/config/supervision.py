@@ -59,12 +59,12 @@ def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
     return [f"{kind} ({', '.join(sorted(by_kind[kind]))})" for kind in KINDS if kind in by_kind]
 
 
-def supervision_told(settings: Mapping[str, Any]) -> str:
+def supervision_label(settings: Mapping[str, Any]) -> str:
     """What an evaluation stage's settings say of it, in words.
 
-    >>> supervision_told({"supervision": {"translate-train": ["de", "fr"]}})
+    >>> supervision_label({"supervision": {"translate-train": ["de", "fr"]}})
     'translate-train (de, fr)'
-    >>> supervision_told({})
+    >>> supervision_label({})
     'zero-shot'
     """
     return "; ".join(_labels(settings)) or ZERO_SHOT

@@ -42,7 +42,7 @@ from xlt_ray.config.search_space import (
     split_space,
 )
 from xlt_ray.config.trial import TrialSpec, each_once
-from xlt_ray.config.validation import complaints
+from xlt_ray.config.validation import explain_errors
 from xlt_ray.config.yaml import Document, Overrides, read_document
 from xlt_ray.errors import SpecError, SpecErrors
 
@@ -311,7 +311,7 @@ class SweepSpec:
         try:
             return TrialSpec.model_validate(filled)
         except ValidationError as error:
-            raise SpecErrors(complaints(error, TrialSpec, self.document)) from None
+            raise SpecErrors(explain_errors(error, TrialSpec, self.document)) from None
 
     def trial_of(
         self, assignment: Assignment, model_bounds: ModelBounds | None = None
@@ -370,7 +370,7 @@ def sweep_of(document: Document) -> SweepSpec:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
         known = {problem.fields["key"] for problem in problems}
-        faults = complaints(error, Settings, document, also=searched)
+        faults = explain_errors(error, Settings, document, also=searched)
         problems += [fault for fault in faults if fault.fields["key"] not in known]
     if space is None:
         raise SpecErrors(problems)

@@ -1,4 +1,4 @@
-"""Pydantic's errors in a user's words: file, line, key, what is wrong, what to write instead."""
+"""Pydantic's errors in the words of a sweep file: place, key, what is wrong, what to write."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from xlt_ray.config.yaml import Document
 from xlt_ray.errors import SpecError, nearest
 
 _CLOSE = 0.65
-"""Similarity to a key of the same section from which on a key is misspelt and not misplaced."""
+"""Least similarity to a key of the same section for a key to be misspelt, not misplaced."""
 _MAPPING_ERRORS = ("model_type", "model_attributes_type", "dict_type")
 _NOTHING = ("none", "no", "off", "false", "nothing")
 _WORD = re.compile(r"[^,;\s]+")
 _TAGS = ("method", "objective", "source")
-"""Keys that say which of several blocks a block is."""
+"""Keys that tell blocks apart."""
 
 
-def complaints(
+def explain_errors(
     error: ValidationError,
     model: type[BaseModel],
     document: Document,
     *,
     also: tuple[str, ...] = (),
 ) -> list[SpecError]:
-    """One :class:`SpecError` a key; ``also`` are further keys that the top of the file may have."""
+    """One :class:`SpecError` for a key; ``also`` are further keys at the top of the file."""
     by_key: dict[str, SpecError] = {}
     for detail in error.errors():
         steps, owner = _walk(model, detail["loc"])
@@ -43,17 +43,17 @@ def complaints(
             known = [*owner.model_fields, *(also if len(steps) == 1 else ())]
             is_close = difflib.get_close_matches(steps[-1], known, cutoff=_CLOSE)
             remedy = ("" if is_close else _elsewhere(steps[-1])) or nearest(steps[-1], known)
-            complaint = document.error("unknown key", key=key, remedy=remedy)
+            explained = document.error("unknown key", key=key, remedy=remedy)
         elif kind == "missing":
             remedy = _description(field) if field else ""
-            complaint = document.error("is missing", key=key, remedy=remedy)
+            explained = document.error("is missing", key=key, remedy=remedy)
         elif kind == "union_tag_not_found":
             remedy = f"one of {', '.join(_blocks_by_tag(members))}"
-            complaint = document.error(f"has no {context['discriminator']}", key=key, remedy=remedy)
+            explained = document.error(f"has no {context['discriminator']}", key=key, remedy=remedy)
         elif kind == "union_tag_invalid":
             discriminator = context["discriminator"].strip("'")
             tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
-            complaint = document.error(
+            explained = document.error(
                 f"there is no {discriminator} {context['tag']!r}",
                 key=f"{key}.{discriminator}",
                 remedy=nearest(context["tag"], tags),
@@ -64,14 +64,14 @@ def complaints(
             if kind in _MAPPING_ERRORS:
                 problem = f"{expected}, got {_shown(detail['input'])}"
             if key in by_key:
-                # Pydantic complains once for each member of a union.
+                # Pydantic has an error for each member of a union.
                 problem = by_key[key].fields["problem"]
                 if expected not in problem:
                     problem += f", or {expected.removeprefix('must be ')}"
             can_be_searched = not also and steps[:1] != ["data"]
             remedy = _remedy(kind, detail["input"], members, can_be_searched=can_be_searched)
-            by_key[key] = complaint = document.error(problem, key=key, remedy=remedy)
-        by_key.setdefault(key, complaint)
+            by_key[key] = explained = document.error(problem, key=key, remedy=remedy)
+        by_key.setdefault(key, explained)
     return list(by_key.values())
 
 
@@ -95,7 +95,7 @@ def _expected(kind: str, message: str) -> str:
 
 
 def _elsewhere(key: str) -> str:
-    """Where a key belongs that other sections have: the first two such places."""
+    """The first two places in other sections that have a key."""
     from xlt_ray.config.sweep import Settings
 
     def places(model: type[BaseModel], path: str) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _elsewhere(key: str) -> str:
 
 
 def _remedy(kind: str, value: Any, members: list[Any], *, can_be_searched: bool) -> str:
-    """What the user may have meant by a value of a wrong type; empty where that is not clear."""
+    """What the user may have meant by a value of a wrong type; empty if that is unclear."""
     if (
         kind in ("tuple_type", "literal_error")
         and isinstance(value, str)

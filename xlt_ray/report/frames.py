@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from xlt_ray.config.supervision import TRANSLATE_TRAIN, supervision_told
+from xlt_ray.config.supervision import TRANSLATE_TRAIN, supervision_label
 from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.config.trial import Target
 from xlt_ray.errors import DamagedStage
@@ -97,7 +97,7 @@ class Snapshot:
         hybrid = settings.get("hybrid", {})
         if hybrid.get("text") != "translated":
             return ""
-        return supervision_told({"supervision": {TRANSLATE_TRAIN: hybrid["languages"]}})
+        return supervision_label({"supervision": {TRANSLATE_TRAIN: hybrid["languages"]}})
 
 
 def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:

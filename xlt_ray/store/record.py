@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xlt_ray.config.supervision import supervision_told
+from xlt_ray.config.supervision import supervision_label
 from xlt_ray.errors import StageConflict
 from xlt_ray.store.canonical import Json, from_fields
 
@@ -144,7 +144,7 @@ class StageRecord:
     def supervision(self) -> str:
         """Which labels the network of an evaluation learned from."""
         settings: Any = self.payload["settings"]
-        return supervision_told(settings)
+        return supervision_label(settings)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -83,7 +83,7 @@ class MissingEvaluations:
 
     def on_report(self, number: int, report: Report) -> bool:
         """Show what happens; always False, because these trials are not stopped early."""
-        self.reporter.heard(self._ledger.trial(number), report)
+        self.reporter.reported(self._ledger.trial(number), report)
         stage = report.finished_stage
         if stage is not None and not stage.reused:
             self.new_stages[stage.key] = stage

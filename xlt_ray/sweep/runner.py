@@ -19,7 +19,7 @@ from xlt_ray.config.facts import Facts
 from xlt_ray.config.places import tracking_fault
 from xlt_ray.config.resources import Resources
 from xlt_ray.config.search_space import draw, extremes
-from xlt_ray.config.supervision import supervision_told
+from xlt_ray.config.supervision import supervision_label
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
@@ -173,7 +173,7 @@ def run(
         return SweepSummary(
             trials=tuple(ledger.trials()),
             best=best,
-            supervision=supervision_told(path[-1].settings) if path else "",
+            supervision=supervision_label(path[-1].settings) if path else "",
             num_new_stages=len(new_stages),
             num_examples=sum(stage.examples for stage in new_stages.values()),
             is_finished=is_finished,

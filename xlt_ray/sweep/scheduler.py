@@ -392,7 +392,7 @@ class TrialScheduler:
         if report.kind == "retrying":
             self.ledger.begin_attempt(number)
         view = self.ledger.trial(number)
-        self.reporter.heard(view, report)
+        self.reporter.reported(view, report)
         if report.finished_stage is not None:
             self._record_stage(view, report.finished_stage)
             if report.versions:

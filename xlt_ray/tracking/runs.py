@@ -22,7 +22,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from xlt_ray.config.supervision import supervision_told
+from xlt_ray.config.supervision import supervision_label
 from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError
 from xlt_ray.files import damaged_name, hidden_name, remove_leftovers
@@ -257,7 +257,7 @@ class Tracker:
             uses = (StageUse(stage.kind, stage.key, stage.label, reused=False) for stage in to_run)
             view = replace(view, stages=tuple(uses))
         learned = "" if evaluation is None else evaluation.supervision
-        learned = supervision_told(path[-1].settings) if path else learned
+        learned = supervision_label(path[-1].settings) if path else learned
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
         tags = {**planned, **content.trial_tags(view, trial.standing), **shared}
         if trial.config:

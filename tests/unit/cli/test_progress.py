@@ -14,7 +14,7 @@ from xlt_ray.cli.progress import (
     SHOWN,
     LineReporter,
     TableReporter,
-    complaints,
+    describe_failures,
     described,
     echo_event,
     echo_summary,
@@ -46,13 +46,13 @@ def failed(number: int, cause: str, log: str = "", **more: Any) -> TrialView:
 
 
 def test_without_failures_nothing_is_said() -> None:
-    assert list(complaints("small", [])) == []
+    assert list(describe_failures("small", [])) == []
 
 
 def test_failed_trials_are_listed_by_cause_with_one_command() -> None:
     views = [failed(3, "oom", message="no room"), failed(17, "nan", message="loss"),
              failed(18, "nan", message="loss")]  # fmt: skip
-    lines = list(complaints("small", views))
+    lines = list(describe_failures("small", views))
     assert lines[0] == "3 failed:"
     assert lines.index("  nan: trials 17, 18: loss") < lines.index("  oom: trial 3: no room")
     assert "    run these again: xlt resume small --where oom" in lines
@@ -60,7 +60,7 @@ def test_failed_trials_are_listed_by_cause_with_one_command() -> None:
 
 
 def test_forty_trials_that_failed_alike_are_one_line_and_one_command() -> None:
-    lines = list(complaints("small", [failed(number, "disk") for number in range(40)]))
+    lines = list(describe_failures("small", [failed(number, "disk") for number in range(40)]))
     assert len(lines) == 3
     assert "18, 19 and 20 more: KeyError" in lines[1]
     assert lines[2] == "run them again: xlt resume small --failed"
@@ -102,7 +102,7 @@ def test_the_first_of_each_cause_shows_the_end_of_its_log() -> None:
         failed(number, cause, log.format(*[f"trial {number}"] * 40))
         for number, cause in enumerate(["oom", "oom", "nan"])
     ]
-    text = "\n".join(complaints("small", views))
+    text = "\n".join(describe_failures("small", views))
     assert "trial 0 line 39" in text
     assert "trial 1 line" not in text
     assert "trial 2 line 39" in text
@@ -113,7 +113,7 @@ def test_the_bug_that_most_trials_met_is_the_one_that_is_shown() -> None:
     often = '  File "loop.py", line 7, in train'
     views = [failed(0, "bug", '  File "once.py", line 1, in main'),
              *(failed(number, "bug", often) for number in (1, 2, 3))]  # fmt: skip
-    text = "\n".join(complaints("small", views))
+    text = "\n".join(describe_failures("small", views))
     assert text.count("loop.py") == 1
     assert "once.py" not in text
 
@@ -138,7 +138,7 @@ def test_one_line_tells_why_a_trial_is_tried_again(
     report: Report, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sentence(report, "accuracy") == says
-    LineReporter("accuracy").heard(replace(VIEW, number=5), report)
+    LineReporter("accuracy").reported(replace(VIEW, number=5), report)
     assert capsys.readouterr().out.count("\n") == bool(says)
 
 
@@ -148,7 +148,7 @@ def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFix
     board.begun(VIEW)
     capsys.readouterr()
     for examples in range(300):
-        board.heard(VIEW, Report("ticked", stage="align", examples=examples, total_examples=900))
+        board.reported(VIEW, Report("ticked", stage="align", examples=examples, total_examples=900))
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" ")[2] for line in lines] == [
         "trial 0 align 119/900", "trial 0 align 239/900",
@@ -158,7 +158,7 @@ def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFix
 def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     board = LineReporter("accuracy", clock=lambda: 0.0)
     for holder in ("trial 3 of a", "trial 3 of a", "trial 4 of a", "trial 4 of a"):
-        board.heard(VIEW, Report("waiting", stage="target", holder=holder))
+        board.reported(VIEW, Report("waiting", stage="target", holder=holder))
     board.finished(VIEW)
     assert capsys.readouterr().out.count("waits for") == 2
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.supervision import supervision_of, supervision_told
+from xlt_ray.config.supervision import supervision_label, supervision_of
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.store.stage_path import path_of
 
@@ -32,7 +32,7 @@ def told(facts: Facts) -> Callable[..., str]:
         stage = path_of(trial, known, seed=0, shared_seed=0)[-1]
         supervision = stage.settings.get("supervision", {})
         assert supervision == supervision_of(trial, known)
-        return supervision_told(stage.settings)
+        return supervision_label(stage.settings)
 
     return tell
 

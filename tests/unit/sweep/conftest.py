@@ -83,7 +83,7 @@ class RecordingReporter:
     def begun(self, view: TrialView) -> None:
         self.lines.append(("begun", view.number, view.state))
 
-    def heard(self, view: TrialView, report: Report) -> None:
+    def reported(self, view: TrialView, report: Report) -> None:
         self.lines.append(("heard", view.number, report.kind))
 
     def finished(self, view: TrialView) -> None:
