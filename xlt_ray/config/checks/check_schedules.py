@@ -29,6 +29,7 @@ from xlt_ray.config.trial import (
 from xlt_ray.errors import SpecErrors
 
 Trials = Sequence[TrialSpec]
+"""Probes of a sweep whose tasks have training data."""
 TRAINED = ("align", "intermediate", "target", "few_shot")
 """Sections with a training, in the order of a path."""
 _LENGTH = ("task", "source_language", "size", "epochs", "batch_size", "robust")
@@ -72,7 +73,7 @@ def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
 
 
 def early_stop_acts(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[Problem]:
-    """Early stopping can stop some trial of a sweep; ``trials`` are its probes."""
+    """Early stopping can stop some trial of a sweep."""
     grace, stop = grace_of(sweep, facts), sweep.settings.early_stop
     if grace is None or stop is None or not trials:
         return
@@ -134,11 +135,9 @@ def early_stop_acts_on_all(sweep: SweepSpec, facts: Facts, trials: Trials) -> It
 def _last_evaluations(trials: Trials, facts: Facts) -> Iterator[Fraction]:
     """The share of each trial's training at the last evaluation before its end, or 0."""
     for trial in trials:
-        # Another check refuses a task without training data.
-        with contextlib.suppress(KeyError):
-            steps = target_examples(trial, facts) // trial.target.batch_size
-            points = evaluation_points(steps, trial.target.evaluations)
-            yield Fraction(max((point for point in points if point < steps), default=0), steps)
+        steps = target_examples(trial, facts) // trial.target.batch_size
+        points = evaluation_points(steps, trial.target.evaluations)
+        yield Fraction(max(points - {steps}, default=0), steps)
 
 
 Extent = tuple[int, int]
@@ -217,12 +216,8 @@ def _extent(extent: Extent) -> str:
 
 def averages_act(trials: Trials, facts: Facts) -> Iterator[Problem]:
     """Some configuration has several weights for ``target.average``."""
-    numbers = []
-    for trial in trials:
-        with contextlib.suppress(KeyError):
-            if trial.target.average > 1:
-                numbers.append(_num_evaluations(trial, facts))
-    if numbers and max(numbers) == 1:
+    averaged = [trial for trial in trials if trial.target.average > 1]
+    if averaged and all(_num_evaluations(trial, facts) == 1 for trial in averaged):
         yield (
             "target.average",
             "with one evaluation the average is over one set of weights",
@@ -233,8 +228,29 @@ def averages_act(trials: Trials, facts: Facts) -> Iterator[Problem]:
 def short_trainings(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[Problem]:
     """Every training is long enough for its settings, and every first point is tried."""
     for trial in trials:
-        with contextlib.suppress(KeyError):
-            yield from _too_short(trial, facts)
+        for kind, (settings, steps) in trainings(trial, facts).items():
+            has_warmup = "warmup" in settings.model_fields_set and settings.warmup > 0
+            if has_warmup and not int(steps * settings.warmup):
+                yield (
+                    f"{kind}.warmup",
+                    f"of {steps} steps a share of {settings.warmup:g} is less than one, so the "
+                    "rate begins at its peak",
+                    "a larger share, or 0",
+                )
+        target, number = trial.target, _num_evaluations(trial, facts)
+        if "evaluations" in target.model_fields_set and number < target.evaluations:
+            yield (
+                "target.evaluations",
+                f"a training of {number} steps is evaluated {number} times, not "
+                f"{target.evaluations}",
+                f"at most {number}, or a longer training",
+            )
+        if target.average > number:
+            yield (
+                "target.average",
+                f"weights of {number} evaluations are averaged, as there are no more",
+                f"at most {number}, or more target.evaluations",
+            )
     num_points, num_trials = len(sweep.settings.search.first), sweep.settings.search.trials
     if num_points > num_trials:
         yield (
@@ -245,32 +261,6 @@ def short_trainings(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[
         )
 
 
-def _too_short(trial: TrialSpec, facts: Facts) -> Iterator[Problem]:
-    for kind, (settings, steps) in trainings(trial, facts).items():
-        has_warmup = "warmup" in settings.model_fields_set and settings.warmup > 0
-        if has_warmup and not int(steps * settings.warmup):
-            yield (
-                f"{kind}.warmup",
-                f"of {steps} steps a share of {settings.warmup:g} is less than one, so the rate "
-                "begins at its peak",
-                "a larger share, or 0",
-            )
-    number = _num_evaluations(trial, facts)
-    if "evaluations" in trial.target.model_fields_set and number < trial.target.evaluations:
-        yield (
-            "target.evaluations",
-            f"a training of {number} steps is evaluated {number} times, not "
-            f"{trial.target.evaluations}",
-            f"at most {number}, or a longer training",
-        )
-    if trial.target.average > number:
-        yield (
-            "target.average",
-            f"weights of {number} evaluations are averaged, as there are no more",
-            f"at most {number}, or more target.evaluations",
-        )
-
-
 def _num_evaluations(trial: TrialSpec, facts: Facts) -> int:
-    _, steps = trainings(trial, facts)["target"]
-    return len(evaluation_points(steps, trial.target.evaluations))
+    steps = target_examples(trial, facts) // trial.target.batch_size
+    return min(steps, trial.target.evaluations)

@@ -41,9 +41,14 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
         trials.append(trial)
         for check_trial in CHECKS:
             errors += _as_errors(sweep, check_trial(trial, facts, sweep))
+    trained = [
+        trial
+        for trial in trials
+        if (trial.target.source_language, "train") in facts.tasks[trial.target.task].splits
+    ]
     errors += _as_errors(sweep, check_pretraining.sampling_has_several(trials, facts))
-    errors += _as_errors(sweep, early_stop_acts(sweep, facts, trials))
-    errors += _as_errors(sweep, averages_act(trials, facts))
+    errors += _as_errors(sweep, early_stop_acts(sweep, facts, trained))
+    errors += _as_errors(sweep, averages_act(trained, facts))
     errors += _as_errors(sweep, models_are_searched(sweep, facts))
     errors += point_problems(sweep, facts.model_bounds)
     unique: dict[str, SpecError] = {}
