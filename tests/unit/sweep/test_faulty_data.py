@@ -1,4 +1,4 @@
-"""What a sweep will read is read before it starts: every fault with its file and line."""
+"""All files of a sweep are checked before it starts: every fault with its file and line."""
 
 from __future__ import annotations
 
@@ -36,14 +36,19 @@ def weights(rows: int = 8, *, cut: int = 0) -> bytes:
 
 def tokenizer(pieces: int = 8) -> str:
     return json.dumps(
-        {"model": {"type": "WordPiece", "vocab": {f"w{one}": one for one in range(pieces)}}}
+        {
+            "model": {
+                "type": "WordPiece",
+                "vocab": {f"w{number}": number for number in range(pieces)},
+            }
+        }
     )
 
 
 def conllu(number: int, seed: str) -> str:
     rows = [("the", "DET"), (f"{seed}dog", "NOUN"), ("barks", "VERB")]
     cells = [f"{place}\t{word}\t_\t{tag}" + "\t_" * 6 for place, (word, tag) in enumerate(rows, 1)]
-    sentences = ["\n".join([f"# sent_id = {seed}{one}", *cells, ""]) for one in range(number)]
+    sentences = ["\n".join([f"# sent_id = {seed}{row}", *cells, ""]) for row in range(number)]
     return "\n".join(sentences) + "\n"
 
 
@@ -53,32 +58,32 @@ def conll(number: int, seed: str) -> str:
 
 def pairs(number: int, seed: str) -> str:
     labels = ("entailment", "neutral", "contradiction")
-    lines = [f"{one}\t{seed} one {one}\t{seed} two\t{labels[one % 3]}" for one in range(number)]
+    lines = [f"{row}\t{seed} one {row}\t{seed} two\t{labels[row % 3]}" for row in range(number)]
     return "\n".join(["id\tsentence1\tsentence2\tlabel", *lines, ""])
 
 
 def scores(number: int, seed: str) -> str:
-    lines = [f"{one}\t{seed} one {one}\t{seed} two\t{one % 6}" for one in range(number)]
+    lines = [f"{row}\t{seed} one {row}\t{seed} two\t{row % 6}" for row in range(number)]
     return "\n".join(["id\tsentence1\tsentence2\tscore", *lines, ""])
 
 
 def choices(number: int, seed: str) -> str:
     return "".join(
         json.dumps(
-            {"idx": one, "premise": f"{seed} one", "question": "cause", "choice1": "a",
-             "choice2": "b", "label": one % 2}
+            {"idx": row, "premise": f"{seed} one", "question": "cause", "choice1": "a",
+             "choice2": "b", "label": row % 2}
         ) + "\n"
-        for one in range(number)
+        for row in range(number)
     )  # fmt: skip
 
 
 def squad(number: int, seed: str) -> str:
-    asked = [
-        {"id": f"q{one}", "question": "who ?",
+    questions = [
+        {"id": f"q{row}", "question": "who ?",
          "answers": [{"text": "dog", "answer_start": len(seed) + 1}]}
-        for one in range(number)
+        for row in range(number)
     ]  # fmt: skip
-    paragraph = {"context": f"{seed} dog barks", "qas": asked}
+    paragraph = {"context": f"{seed} dog barks", "qas": questions}
     return json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}, indent=1)
 
 
@@ -153,43 +158,23 @@ FAULTY = [
     ("pos", "en0\n1\tthe\t_\tDET", "en0\n1\tthe\t_\tDETT", 2, "unknown label 'DETT'"),
     ("pos", "1\tthe\t_\tDET", "1\tthe\t_\t", 2, "unknown label ''"),
     ("pos", "1\tthe\t_\tDET", "1\tthe\t_\t_", 2, "unknown label '_'"),
-    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\tdet", 2, "unknown label 'det'"),
     ("pos", "1\tthe\t_\tDET" + "\t_" * 6, "1\tthe", 2, "has 2 columns"),
-    ("pos", "1\tthe\t_\tDET", "1 the _ DET", 2, "has 7 columns"),
-    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\tDET\t_", 2, "has 11 columns"),
     ("pos", "# sent_id = en0", "sent_id = en0", 1, "has 1 columns"),
     ("pos", "1\tthe", "1\tth\udce9", 2, "not UTF-8"),
     ("pos", "\n\n# sent_id = en1\n", "\n", 5, "no empty line before it"),
-    ("pos", "3\tbarks\t_\tVERB", "3\tbarks\t_\tVB", 4, "unknown label 'VB'"),
     ("ner-panx", "Hill\tI-PER", "Hill\tI-PERS", 2, "unknown label 'I-PERS'"),
-    ("ner-panx", "Hill\tI-PER", "Hill I-PER", 2, "is not `word TAB tag`"),
     ("ner-panx", "Hill\tI-PER", "Hill", 2, "is not `word TAB tag`"),
-    ("ner-panx", "Hill\tI-PER", "Hill\tNN\tI-PER", 2, "is not `word TAB tag`"),
     ("ner-panx", "Hill\tI-PER", "Hill\t", 2, "unknown label ''"),
-    ("ner-panx", "sees\tO", "O\tsees", 3, "is `tag TAB word`"),
     ("ner-panx", "sees\tO", "sees\to", 3, "unknown label 'o'"),
-    ("ner-panx", "sees\tO", "sees\t0", 3, "unknown label '0'"),
-    ("ner-panx", "Hill", "H\udcff", 2, "not UTF-8"),
     ("xnli", "neutral", "neutrl", 3, "unknown label 'neutrl'"),
     ("xnli", "neutral", "", 3, "unknown label ''"),
-    ("xnli", "neutral", "1", 3, "unknown label '1'"),
     ("xnli", "\tneutral", "", 3, "has 3 columns"),
-    ("xnli", "neutral", "neutral\tx", 3, "has 5 columns"),
-    ("xnli", "id\tsentence1", "id\tpremise", 1, "the header lacks sentence1"),
     ("xnli", "sentence2\tlabel", "sentence1\tlabel", 1, "the header lacks sentence2"),
-    ("xnli", "\tlabel", "\tgold", 1, "the header lacks label"),
-    ("xnli", "id\tsentence1\tsentence2\tlabel\n", "", 1, "the header lacks"),
-    ("xnli", "two", "tw\udce9", 2, "not UTF-8"),
     ("stsb-score", "\t1\n", "\t6\n", 3, "'6' is not a score"),
-    ("stsb-score", "\t1\n", "\t-1\n", 3, "'-1' is not a score"),
-    ("stsb-score", "\t1\n", "\tnan\n", 3, "'nan' is not a score"),
     ("stsb-score", "\t1\n", "\t1,5\n", 3, "'1,5' is not a score"),
-    ("stsb-score", "\t1\n", "\t\n", 3, "'' is not a score"),
     ("stsb-score", "\t1\n", "\n", 3, "has 3 columns"),
     ("stsb-score", "\tscore", "\tlabel", 1, "the header lacks score"),
     ("xcopa", '"label": 1}', '"label": 2}', 2, "label 2 is not a place"),
-    ("xcopa", '"label": 1}', '"label": "1"}', 2, "label '1' is not a place"),
-    ("xcopa", '"label": 1}', '"label": true}', 2, "label True is not a place"),
     ("xcopa", '"label": 1}', '"label": null}', 2, "label None is not a place"),
     ("xcopa", '"label": 1}', '"label": 1', 2, "is not JSON"),
     ("xcopa", '"choice2": "b", "label": 1', '"label": 1', 2, "has 1 options"),
@@ -198,13 +183,11 @@ FAULTY = [
     ("xcopa", "\n", "\n[]\n", 2, "is not a JSON object"),
     ("xcopa", '"premise": "en one"', '"premise": 1.5', 1, "is not text"),
     ("xquad", '"answer_start": 3', '"answer_start": 2', 10, "question q0: 'dog' is not at 2"),
-    ("xquad", '"answer_start": 3', '"answer_start": -1', 10, "question q0: 'dog' is not at -1"),
     ("xquad", '"text": "dog"', '"text": ""', 10, "question q0: '' is not at"),
     ("xquad", '"question": "who ?"', '"question": " "', 10, "question q0: its text"),
     ("xquad", '"question": "who ?",', "", 10, "question q0: data.0.paragraphs.0.qas.0.question"),
     ("xquad", '"answer_start": 3', '"answer_start": "x"', 10, "question q0: .*answer_start"),
     ("xquad", '"answer_start": 3', '"answer_start": 3,', 16, "Invalid JSON"),
-    ("xquad", '"data": [', '"data": ', 63, "Invalid JSON"),
 ]  # fmt: skip
 
 
@@ -225,26 +208,26 @@ def test_a_faulty_file_is_refused_with_its_line(
     assert str(first).startswith(f"{file}:{line}: ")
 
 
-def test_all_faults_of_a_file_are_told_at_once_and_the_first_five_shown(tmp_path, sweep_on, check):
+def test_a_file_shows_its_first_five_faults(tmp_path, sweep_on, check):
     sweep = sweep_on("pos")
     file = tmp_path / "data/pos/de.test.conllu"
     text = conllu(8, "de")
     file.write_text(text.replace("NOUN", "NOON").replace("\tVERB\t_", "\tVERB", 2))
     *shown, last = faults(check, sweep)
-    assert [one.fields["line"] for one in shown] == [3, 4, 8, 9, 13]
+    assert [fault.fields["line"] for fault in shown] == [3, 4, 8, 9, 13]
     assert "has 10 faults, of which the first 5 are shown" in str(last)
 
 
-def test_faults_of_several_files_are_told_together(tmp_path, sweep_on, check):
+def test_faults_of_several_files_are_raised_together(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli")
     for name in ("en.train", "de.test"):
         file = tmp_path / f"data/pairs/xnli/{name}.tsv"
         file.write_text(file.read_text().replace("neutral", "nix", 1))
-    found = {Path(fault.fields["file"]).name for fault in faults(check, sweep)}
-    assert found == {"en.train.tsv", "de.test.tsv"}
+    names = {Path(fault.fields["file"]).name for fault in faults(check, sweep)}
+    assert names == {"en.train.tsv", "de.test.tsv"}
 
 
-def test_what_the_sweep_does_not_read_may_be_faulty(tmp_path, sweep_on, check):
+def test_files_that_the_sweep_does_not_read_may_be_faulty(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli", "evaluate.languages=[en]")
     file = tmp_path / "data/pairs/xnli/de.test.tsv"
     file.write_text(file.read_text().replace("neutral", "nix"))
@@ -280,7 +263,7 @@ def test_a_copy_of_the_training_data_is_refused(tmp_path, sweep_on, check, name)
     assert f"xnli/en: {name[3:]} and train hold the same examples" in str(fault)
 
 
-def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check):
+def test_equal_dev_and_test_sets_have_a_warning(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli")
     folder = tmp_path / "data/pairs/xnli"
     (folder / "en.test.tsv").write_text((folder / "en.dev.tsv").read_text())
@@ -288,7 +271,7 @@ def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check)
     assert "xnli: en/dev, en/test hold the same examples" in warning
 
 
-def test_a_language_that_is_a_copy_of_another_one_is_warned_of(tmp_path, sweep_on, check):
+def test_a_language_that_is_a_copy_of_another_one_has_a_warning(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli")
     folder = tmp_path / "data/pairs/xnli"
     (folder / "de.test.tsv").write_text((folder / "en.test.tsv").read_text())
@@ -296,7 +279,7 @@ def test_a_language_that_is_a_copy_of_another_one_is_warned_of(tmp_path, sweep_o
     assert "xnli: de/test, en/test hold the same examples" in warning
 
 
-def test_a_run_reads_everything_before_it_begins(tmp_path, sweep_on, monkeypatch):
+def test_a_run_checks_all_files_before_it_starts(tmp_path, sweep_on, monkeypatch):
     def begun(*_: object) -> None:
         pytest.fail("the run has begun")
 
@@ -310,27 +293,27 @@ def test_a_run_reads_everything_before_it_begins(tmp_path, sweep_on, monkeypatch
         next(make_alone(sweep, home))
 
 
-def test_a_run_tells_every_warning_once_before_it_begins(tmp_path, sweep_on, check, monkeypatch):
+def test_a_run_shows_every_warning_once_before_it_starts(tmp_path, sweep_on, check, monkeypatch):
     class Begun(Exception):
         pass
 
     def begin(*_: object) -> None:
         raise Begun
 
-    told: list[str] = []
-    reporter = SimpleNamespace(warned=told.append)
+    warnings: list[str] = []
+    reporter = SimpleNamespace(warned=warnings.append)
     monkeypatch.setattr(runner, "sole_driver", begin)
     sweep = sweep_on("pos", "target.warmup=0.1", "target.size=2")
     (tmp_path / "data/pos/da.tset.conllu").write_text("")
     with pytest.raises(Begun):
         runner.run(sweep, Home(tmp_path / "home"), reporter)
-    assert told == check(sweep)
-    assert len(told) == 2
-    assert any("target.warmup" in one for one in told)
-    assert any("da.tset.conllu" in one for one in told)
+    assert warnings == check(sweep)
+    assert len(warnings) == 2
+    assert any("target.warmup" in warning for warning in warnings)
+    assert any("da.tset.conllu" in warning for warning in warnings)
 
 
-def test_repeated_ids_are_warned_of(tmp_path, sweep_on, check):
+def test_repeated_ids_have_a_warning(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli")
     file = tmp_path / "data/pairs/xnli/de.test.tsv"
     file.write_text(file.read_text().replace("\n3\t", "\n2\t").replace("\n4\t", "\n2\t"))
@@ -345,7 +328,7 @@ def test_repeated_ids_are_warned_of(tmp_path, sweep_on, check):
     ["da.tset.conllu", "de.validation.conllu", "de.Test.conllu", "de.test.conllu.gz",
      ".test.conllu", "de_gsd-ud-test.conllu", "de.test.tsv", "de.conllu"],
 )  # fmt: skip
-def test_files_that_no_task_reads_are_named(tmp_path, sweep_on, check, name):
+def test_a_file_that_no_task_reads_has_a_warning(tmp_path, sweep_on, check, name):
     sweep = sweep_on("pos")
     (tmp_path / "data/pos" / name).write_text(conllu(3, "x"))
     (tmp_path / "data/pos/README.txt").write_text("notes")
@@ -353,9 +336,9 @@ def test_files_that_no_task_reads_are_named(tmp_path, sweep_on, check, name):
     assert f"{tmp_path / 'data/pos' / name}: no task reads this file" in warning
 
 
-def test_a_file_beside_two_tasks_is_named_once(tmp_path, sweep_on, check):
-    asked = "{task: stsb, size: 4, batch_size: 2, learning_rate: 1e-4, max_length: 16}"
-    sweep = sweep_on("stsb-score", f"intermediate={asked}")
+def test_a_file_beside_two_tasks_has_one_warning(tmp_path, sweep_on, check):
+    intermediate = "{task: stsb, size: 4, batch_size: 2, learning_rate: 1e-4, max_length: 16}"
+    sweep = sweep_on("stsb-score", f"intermediate={intermediate}")
     folder, label = tmp_path / "data/pairs/stsb", task_named("stsb").labels[0]
     for file in folder.glob("*.tsv"):
         header, *rows = file.read_text().splitlines()
@@ -373,7 +356,7 @@ def test_codes_of_languages_pass(tmp_path, sweep_on, check, code):
 
 
 @pytest.mark.parametrize("code", ["DE", "german language", "1"])
-def test_what_is_no_code_of_a_language_is_warned_of(tmp_path, sweep_on, check, code):
+def test_a_wrong_code_of_a_language_has_a_warning(tmp_path, sweep_on, check, code):
     sweep = sweep_on("pos")
     (tmp_path / f"data/pos/{code}.test.conllu").write_text(conllu(3, "x"))
     (warning,) = check(sweep)
@@ -390,13 +373,13 @@ def texts(root: Path, **files: str) -> None:
         file.write_text(text)
 
 
-def test_translations_that_never_meet_are_warned_of(tmp_path, sweep_on, check):
+def test_translations_without_common_ids_have_a_warning(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n", de="1\teins\n", fr="2\tdeux\n")
     (warning,) = check(sweep_on("pos", ALIGN))
     assert "no id of fr is one of another language" in warning
 
 
-def test_every_faulty_line_of_parallel_text_is_told(tmp_path, sweep_on, check):
+def test_every_faulty_line_of_parallel_text_is_raised(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n2 two\n3\n", de="1\teins\nx\n")
     found = [
         (Path(fault.fields["file"]).name, fault.fields["line"])
@@ -414,7 +397,7 @@ def test_every_faulty_line_of_parallel_text_is_told(tmp_path, sweep_on, check):
         ("alignments/p/de-en.tsv", "1\t0-0\n", "1\t0-7\n", [ALIGN]),
     ],
 )
-def test_all_faults_of_word_lists_and_alignments_are_told_at_once(
+def test_all_faults_of_word_lists_and_alignments_are_raised_at_once(
     tmp_path, sweep_on, check, name, good, bad, asked
 ):
     texts(tmp_path, en="1\tone\n", de="1\teins\n")
@@ -422,13 +405,13 @@ def test_all_faults_of_word_lists_and_alignments_are_told_at_once(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(good + 7 * bad)
     *shown, last = faults(check, sweep_on("pos", *asked))
-    assert [(one.fields["file"], one.fields["line"]) for one in shown] == [
+    assert [(fault.fields["file"], fault.fields["line"]) for fault in shown] == [
         (str(file), line) for line in range(2, 7)
     ]
     assert "has 7 faults, of which the first 5 are shown" in str(last)
 
 
-def test_faults_of_all_lexicons_of_a_language_are_told_together(tmp_path, sweep_on, check):
+def test_faults_of_all_lexicons_of_a_language_are_raised_together(tmp_path, sweep_on, check):
     sweep = sweep_on("pos", "target.hybrid.ratio=0.5")
     for target in ("de", "fr"):
         file = tmp_path / f"data/lexicon/en-{target}.tsv"
@@ -437,7 +420,7 @@ def test_faults_of_all_lexicons_of_a_language_are_told_together(tmp_path, sweep_
     assert len(faults(check, sweep)) == 2
 
 
-def test_an_alignment_of_sentences_that_never_meet_is_refused(tmp_path, sweep_on, check):
+def test_an_alignment_without_common_sentences_is_refused(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n", de="2\teins\n")
     (fault,) = faults(check, sweep_on("pos", ALIGN))
     assert "de, en share no parallel sentence" in str(fault)
@@ -445,20 +428,20 @@ def test_an_alignment_of_sentences_that_never_meet_is_refused(tmp_path, sweep_on
 
 
 def test_few_translations_are_counted(tmp_path, sweep_on, check):
-    many = "".join(f"{one}\tone\n" for one in range(9))
+    many = "".join(f"{number}\tone\n" for number in range(9))
     texts(tmp_path, en=many, de=many.replace("\tone", "x\teins") + "1\teins\n")
     for _ in range(2):
-        found = check(sweep_on("pos", ALIGN))
-        assert [one for one in found if "at most 1 sentences of de have a translation" in one]
+        warnings = check(sweep_on("pos", ALIGN))
+        assert "at most 1 sentences of de have a translation" in "\n".join(warnings)
 
 
-def test_diagnostics_of_sentences_that_never_meet_are_refused(tmp_path, sweep_on, check):
+def test_diagnostics_without_common_sentences_are_refused(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n", de="2\teins\n")
     (fault,) = faults(check, sweep_on("pos", "evaluate.diagnostics=[cka]"))
     assert "de: shares no parallel sentence with en" in str(fault)
 
 
-def test_an_alignment_is_left_something_to_train_on(tmp_path, sweep_on, check):
+def test_an_alignment_keeps_sentences_to_train_on(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n2\ttwo\n", de="1\teins\n2\tzwei\n")
     align = "align={objective: tlm, steps: 20, max_length: 16, held_out: %d}"
     assert check(sweep_on("pos", align % 1)) == []
@@ -474,7 +457,7 @@ PAIRS, HYBRID = "evaluate.pairs=all", "target.hybrid.ratio=0.5"
 
 
 @pytest.mark.parametrize(("asked", "split"), [(PAIRS, "test"), (HYBRID, "train")])
-def test_rows_that_are_joined_have_to_meet(tmp_path, sweep_on, check, asked, split):
+def test_joined_rows_must_have_common_ids(tmp_path, sweep_on, check, asked, split):
     folder = tmp_path / "data/pairs/xnli"
     sweep = sweep_on("xnli", asked)
     (folder / "de.train.tsv").write_text(pairs(6, "de"))
@@ -492,7 +475,7 @@ def test_rows_that_are_joined_have_to_meet(tmp_path, sweep_on, check, asked, spl
     assert check(sweep_on("xnli")) == []
 
 
-def test_one_id_has_one_label_in_all_languages(tmp_path, sweep_on, check):
+def test_an_id_must_have_one_label_in_all_languages(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli", PAIRS)
     file = tmp_path / "data/pairs/xnli/de.test.tsv"
     file.write_text(file.read_text().replace("neutral", "entailment"))
@@ -539,7 +522,7 @@ def test_a_large_file_is_read_within_seconds(tmp_path, sweep_on, check):
     assert time.process_time() - begin < 10
 
 
-def test_what_is_read_is_told_with_its_sizes(tmp_path, sweep_on):
+def test_sizes_of_what_is_read_are_returned(tmp_path, sweep_on):
     sweep = sweep_on("pos")
     found = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
     assert list(map(str, found)) == ["pos train: en 6", "pos dev: en 4", "pos test: de 5, en 5"]
@@ -561,7 +544,7 @@ def word_tokenizer(file: Path, *words: str) -> None:
     made.save(str(file))
 
 
-def test_what_a_model_cuts_off_and_does_not_know_is_told(tmp_path, sweep_on, model, monkeypatch):
+def test_shares_of_cut_and_unknown_pieces_are_returned(tmp_path, sweep_on, model, monkeypatch):
     word_tokenizer(model / "tokenizer.json", "en", "one", "two", *map(str, range(6)))
     sweep = sweep_on("xnli", "target.max_length={choice: [16, 8]}")
     file = tmp_path / "data/pairs/xnli/de.test.tsv"
@@ -587,7 +570,7 @@ def test_what_a_model_cuts_off_and_does_not_know_is_told(tmp_path, sweep_on, mod
 
 
 @pytest.mark.parametrize("task", ["xnli", "xcopa", "xquad", "ner-panx", "stsb-score"])
-def test_texts_of_every_kind_are_read_in_pieces(tmp_path, sweep_on, model, task):
+def test_texts_of_every_kind_are_split_into_pieces(tmp_path, sweep_on, model, task):
     word_tokenizer(model / "tokenizer.json", "one", "barks")
     sweep = sweep_on(task)
     trained, tested = text_shares(sweep, checked_facts(sweep), tmp_path / "cache")
@@ -595,13 +578,13 @@ def test_texts_of_every_kind_are_read_in_pieces(tmp_path, sweep_on, model, task)
     assert 0 < trained.unknown["en"] <= 1
 
 
-def test_a_tokenizer_that_cannot_be_read_is_no_error_of_its_own(tmp_path, sweep_on, model):
+def test_a_tokenizer_that_cannot_be_read_has_no_shares(tmp_path, sweep_on, model):
     sweep = sweep_on("pos")
     (model / "tokenizer.json").write_text("{}")
     assert text_shares(sweep, checked_facts(sweep), tmp_path / "cache") == []
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path, sweep_on, check):
+def test_a_repeated_column_is_refused(tmp_path, sweep_on, check):
     sweep = sweep_on("xnli")
     file = tmp_path / "data/pairs/xnli/de.test.tsv"
     header, *rows = file.read_text().splitlines()

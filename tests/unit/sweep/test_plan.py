@@ -1,4 +1,4 @@
-"""The plan of a sweep: all its trials as one tree of stages, and nothing touched."""
+"""The plan of a sweep: all its trials as one tree of stages; it writes nothing."""
 
 from __future__ import annotations
 
@@ -83,21 +83,21 @@ def test_every_stage_of_a_grid_counts_once(planned: Planned) -> None:
 
 def test_seeds_share_all_but_their_target_stages(planned: Planned) -> None:
     shared = planned("search.trials=1", "search.seeds=3")
-    assert [len(one.trials) for one in of_kind(shared, "intermediate")] == [3]
+    assert [len(stage.trials) for stage in of_kind(shared, "intermediate")] == [3]
     assert [trial.seed for trial in shared.trials] == [0, 1, 2]
     apart = planned("search.trials=1", "search.seeds=3", "intermediate.seed=per_trial")
-    assert [len(one.trials) for one in of_kind(apart, "intermediate")] == [1, 1, 1]
-    assert [one.trials for one in of_kind(apart, "align")] == [(0, 1, 2)]
+    assert [len(stage.trials) for stage in of_kind(apart, "intermediate")] == [1, 1, 1]
+    assert [stage.trials for stage in of_kind(apart, "align")] == [(0, 1, 2)]
 
 
-def test_two_searches_share_what_both_of_them_train(planned: Planned) -> None:
-    """The sampler's seed is no seed of a training: other configurations, the same stages."""
+def test_two_searches_share_their_common_stages(planned: Planned) -> None:
+    """The seed of the sampler is not that of a training."""
     random = ("search.sampler=random", "search.trials=4")
     plans = [planned(*random, f"search.seed={seed}") for seed in (0, 1)]
     assert [trial.assignment for trial in plans[0].trials] != [
         trial.assignment for trial in plans[1].trials
     ]
-    keys = [{one.stage.key for one in of_kind(plan, "align")} for plan in plans]
+    keys = [{stage.stage.key for stage in of_kind(plan, "align")} for plan in plans]
     assert keys[0] == keys[1] != set()
     seeds = {stage.stage.seed for plan in plans for stage in plan.stages if stage.stage.is_training}
     assert seeds == {0, 1, 2}
@@ -106,7 +106,7 @@ def test_two_searches_share_what_both_of_them_train(planned: Planned) -> None:
     assert [trial.seed for trial in other.trials][:3] == [9, 10, 11]
 
 
-def test_revisions_of_a_model_are_models_of_their_own(planned: Planned, facts: Facts) -> None:
+def test_revisions_of_a_model_are_different_models(planned: Planned, facts: Facts) -> None:
     shallow, deep = facts.models["toy:2x64"], facts.models["toy:4x64"]
     revisions = {
         "org/e@v1": replace(shallow, name="org/e", weights="1" * 40),
@@ -145,7 +145,7 @@ def test_parents_come_before_their_children(planned: Planned) -> None:
         seen.add(stage.stage.key)
 
 
-def test_trials_without_anything_in_common_save_nothing(planned: Planned) -> None:
+def test_trials_without_common_stages_save_nothing(planned: Planned) -> None:
     plan = planned("align=null", "intermediate=null", "search.seeds=1")
     assert plan.examples_naive == plan.examples_shared == 4 * 50
     assert plan.ratio == 1.0
@@ -167,7 +167,7 @@ def test_stages_in_the_store_are_not_left_to_train(planned: Planned, home: Home)
     assert after.examples_shared == before.examples_shared
 
 
-def test_what_a_later_stage_was_made_from_is_needed_no_more(planned: Planned, home: Home) -> None:
+def test_a_stage_is_not_needed_if_a_later_one_is_in_the_store(planned: Planned, home: Home) -> None:
     alone = ("search.seeds=1", "search.trials=1")
     target = of_kind(planned(*alone), "target")[0]
     commit(StageStore(home.stages), target.stage)
@@ -210,7 +210,7 @@ def test_finished_trials_have_nothing_left_to_train(
     assert len(plan.trials) == 24
 
 
-def test_only_what_tpe_has_yet_to_choose_is_an_estimate(
+def test_only_future_choices_of_tpe_are_an_estimate(
     planned: Planned, sweep_from: ReadSweep, facts: Facts, home: Home
 ) -> None:
     point = "{model: toy:2x64, intermediate.size: 100, target.learning_rate: 1e-4}"
@@ -226,7 +226,7 @@ def test_only_what_tpe_has_yet_to_choose_is_an_estimate(
     assert planned(*TPE, "search.trials=5", ledger=ledger).is_estimate
 
 
-def test_early_stopping_leaves_the_plan_every_repeat_and_says_that_these_are_the_most(
+def test_a_plan_with_early_stopping_has_every_repeat_and_is_an_upper_bound(
     planned: Planned, sweep_from: ReadSweep, facts: Facts, home: Home
 ) -> None:
     stop = (
@@ -238,11 +238,11 @@ def test_early_stopping_leaves_the_plan_every_repeat_and_says_that_these_are_the
     assert not planned(stop[1]).is_stopped_early
     seeds = [trial.seed for trial in plan.trials]
     assert seeds == [0] * 4 + [1, 2] * 4, "first repeats, and then the others"
-    # As a sweep asks them whose first repeats are all at work before one of them ends.
+    # As in a sweep whose first repeats all run before one of them ends.
     sweep = sweep_from(TEXT, *stop)
     ledger = open_ledger(home, sweep)
     asked = [ledger.ask(sweep, facts.model_bounds) for _ in range(4)]
-    assert [one.assignment for one in asked if one] == [
+    assert [trial.assignment for trial in asked if trial] == [
         trial.assignment for trial in plan.trials[:4]
     ]
     # What was stopped is not repeated; what runs may be.
@@ -265,28 +265,28 @@ def test_a_trial_that_is_not_planned_is_refused(planned: Planned) -> None:
             plan.trial(number)
 
 
-# -- why two trials do not share ----------------------------------------------------------
+# -- where two trials diverge ----------------------------------------------------------
 
 
-def parted(plan: Plan, one: int, other: int) -> tuple[str, dict[str, tuple[Any, Any]]]:
-    found = divergence(plan.trial(one), plan.trial(other))
-    assert found is not None
-    return found.kind, {path: (ours, theirs) for path, ours, theirs in found.differences}
+def diverged(plan: Plan, first: int, second: int) -> tuple[str, dict[str, tuple[Any, Any]]]:
+    result = divergence(plan.trial(first), plan.trial(second))
+    assert result is not None
+    return result.kind, {path: (before, after) for path, before, after in result.differences}
 
 
-def test_trials_part_at_the_first_stage_that_differs(planned: Planned) -> None:
+def test_trials_diverge_at_the_first_stage_that_differs(planned: Planned) -> None:
     plan = planned("search.seeds=2")
-    assert parted(plan, 0, 1) == ("target", {"target.seed": (0, 1)})
-    assert parted(plan, 0, 2) == ("target", {"target.learning_rate": (1e-4, 1e-3)})
-    assert parted(plan, 0, 6) == ("intermediate", {"intermediate.size": (100, 200)})
-    assert parted(plan, 0, 15) == ("model", {"model": ("toy:2x64", "toy:4x64")})
+    assert diverged(plan, 0, 1) == ("target", {"target.seed": (0, 1)})
+    assert diverged(plan, 0, 2) == ("target", {"target.learning_rate": (1e-4, 1e-3)})
+    assert diverged(plan, 0, 6) == ("intermediate", {"intermediate.size": (100, 200)})
+    assert diverged(plan, 0, 15) == ("model", {"model": ("toy:2x64", "toy:4x64")})
 
 
-def test_trials_part_where_one_of_them_has_no_such_stage(planned: Planned) -> None:
+def test_trials_diverge_at_a_stage_that_only_one_has(planned: Planned) -> None:
     plan = planned(
         "align={choice: [null, {objective: code_switch_mlm}]}", "search.seeds=1", "model=toy:2x64"
     )
-    kind, found = parted(plan, 0, 4)
+    kind, found = diverged(plan, 0, 4)
     assert kind == "align"
     assert found["align"][0] is None
     assert str(found["align"][1]).startswith("align code_switch_mlm")
@@ -297,15 +297,15 @@ def test_equal_trials_share_every_stage(planned: Planned) -> None:
     assert divergence(plan.trial(5), plan.trial(5)) is None
 
 
-def test_trials_on_one_trunk_part_at_their_intermediate_stages(planned: Planned) -> None:
+def test_trials_on_one_trunk_diverge_at_their_intermediate_stages(planned: Planned) -> None:
     plan = planned("intermediate.schedule={method: wsd}", "search.seeds=1", "model=toy:2x64")
-    assert [one.trials for one in of_kind(plan, "trunk")] == [(0, 1, 2, 3), (2, 3)]
+    assert [stage.trials for stage in of_kind(plan, "trunk")] == [(0, 1, 2, 3), (2, 3)]
     assert plan.examples_naive == 4 * (80 + 50) + 2 * (100 + 200)
     assert plan.examples_shared < 80 + (100 + 200) + 4 * 50
-    assert parted(plan, 0, 2) == ("intermediate", {"intermediate.size": (100, 200)})
+    assert diverged(plan, 0, 2) == ("intermediate", {"intermediate.size": (100, 200)})
 
 
-# -- whatever is asked --------------------------------------------------------------------
+# -- any sweep --------------------------------------------------------------------
 
 searches = st.fixed_dictionaries(
     {

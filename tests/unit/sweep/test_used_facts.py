@@ -1,4 +1,4 @@
-"""The facts of a sweep: what its results follow from, and nothing else."""
+"""The facts of a sweep: exactly what its results follow from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.sweep.conftest import RecordingReporter
 from xlt_ray.cli.prepare import plan
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -95,7 +96,7 @@ def names(root: Path) -> set[str]:
     return {f"model {root.parent / 'model'}", "task xnli", *kinds, *splits}
 
 
-def test_facts_are_of_what_the_trials_read(root: Path) -> None:
+def test_facts_are_what_the_trials_read(root: Path) -> None:
     assert set(used(sweep_on(root))) == names(root)
     alone = used(sweep_on(root, "evaluate.languages=[en]"))
     assert set(alone) == names(root) - {"xnli de test"}
@@ -103,7 +104,7 @@ def test_facts_are_of_what_the_trials_read(root: Path) -> None:
     assert set(both) == names(root) | {"xnli de dev"}
 
 
-def test_texts_beside_the_tasks_are_facts_where_they_are_used(root: Path) -> None:
+def test_texts_are_facts_if_they_are_used(root: Path) -> None:
     found = used(sweep_on(root, target=ALL, align=ALIGN))
     texts = {"parallel text en", "parallel text de", "lexicon en", "neighbours en",
              "word links de-en"}  # fmt: skip
@@ -125,7 +126,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("file", CHANGES)
-def test_a_change_is_told_by_what_has_changed(root: Path, home: Home, file: str) -> None:
+def test_a_change_is_refused_with_what_has_changed(root: Path, home: Home, file: str) -> None:
     sweep = sweep_on(root, target=ALL, align=ALIGN)
     begun(home, sweep)
     content = (root / file).read_bytes()
@@ -136,14 +137,14 @@ def test_a_change_is_told_by_what_has_changed(root: Path, home: Home, file: str)
         started(home, sweep)
     assert caught.value.exit_code == 2
     name = CHANGES[file].format(model=root.parent / "model")
-    said = str(caught.value).partition(": trials before")[0].partition("; trials before")[0]
-    assert f": {name}: " in said
-    assert said.count(" -> ") == 1, "nothing else has changed"
+    message = str(caught.value).partition(": trials before")[0].partition("; trials before")[0]
+    assert f": {name}: " in message
+    assert message.count(" -> ") == 1, "nothing else has changed"
     (root / file).write_bytes(content)
     assert not started(home, sweep).news
 
 
-def test_a_file_that_came_or_went_is_a_change(root: Path, home: Home) -> None:
+def test_a_new_or_missing_file_is_a_change(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     begun(home, sweep)
     shutil.copy(root / "pairs/xnli/de.test.tsv", root / "pairs/xnli/fr.test.tsv")
@@ -154,7 +155,7 @@ def test_a_file_that_came_or_went_is_a_change(root: Path, home: Home) -> None:
         started(home, sweep)
 
 
-def test_what_no_trial_reads_may_change(root: Path, home: Home) -> None:
+def test_files_that_no_trial_reads_may_change(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     begun(home, sweep)
     (root / "pairs/xnli/de.dev.tsv").write_text(rows(5))
@@ -163,7 +164,7 @@ def test_what_no_trial_reads_may_change(root: Path, home: Home) -> None:
     assert not started(home, sweep).news
 
 
-def test_where_data_lie_is_no_change(root: Path, home: Home, tmp_path: Path) -> None:
+def test_moved_data_are_not_a_change(root: Path, home: Home, tmp_path: Path) -> None:
     begun(home, sweep_on(root))
     root.rename(tmp_path / "moved")
     moved = sweep_on(root, f"data.root={tmp_path / 'moved'}")
@@ -171,7 +172,7 @@ def test_where_data_lie_is_no_change(root: Path, home: Home, tmp_path: Path) -> 
     assert load_ledger(home, "t").sweep["space"]["data"]["root"] == str(tmp_path / "moved")
 
 
-def test_another_way_of_making_a_stage_is_a_change(
+def test_another_version_of_a_stage_is_a_change(
     root: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = sweep_on(root)
@@ -182,14 +183,14 @@ def test_another_way_of_making_a_stage_is_a_change(
         started(home, sweep)
 
 
-def test_a_model_of_the_hub_that_moved_on_may_be_pinned(root: Path, home: Home) -> None:
+def test_an_updated_model_of_the_hub_may_be_pinned(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     facts = facts_of(sweep)
     (model,) = facts.models.values()
 
     def at(commit: str, sweep: SweepSpec, label: str) -> MadeWith:
-        there = replace(model, weights=commit)
-        return MadeWith(used_facts(sweep, replace(facts, models={label: there})))
+        models = {label: replace(model, weights=commit)}
+        return MadeWith(used_facts(sweep, replace(facts, models=models)))
 
     complete(open_ledger(home, sweep, at("a" * 40, sweep, model.name)), sweep)
     with pytest.raises(LedgerError, match=rf"model\.revision: {'a' * 40} goes on with the old"):
@@ -201,7 +202,7 @@ def test_a_model_of_the_hub_that_moved_on_may_be_pinned(root: Path, home: Home) 
         open_ledger(home, sweep_on(root, "model={name: other, revision: old}"))
 
 
-# -- what the ledger makes of them ------------------------------------------------------------
+# -- facts in the ledger ------------------------------------------------------------
 
 
 def started(home: Home, sweep: SweepSpec, *, accept_changes: bool = False) -> Ledger:
@@ -241,32 +242,19 @@ def test_a_refused_start_leaves_the_ledger_as_it_was(root: Path, home: Home) -> 
     assert len(starts_of(load_ledger(home, "t"))) == 1
 
 
-class Warned:
-    """A watcher that keeps what it is warned of."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def begun(self, view: object) -> None: ...
-    def reported(self, view: object, report: object) -> None: ...
-    def finished(self, view: object) -> None: ...
-    def warned(self, message: str) -> None:
-        self.lines.append(message)
+class Started(Exception):
+    """The run has passed all checks."""
 
 
-class Going(Exception):
-    """The run has come to what begins after all checks."""
-
-
-def test_a_run_is_refused_before_anything_starts(
+def test_a_run_with_changed_facts_is_refused_before_it_starts(
     root: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def going(*_: object) -> None:
-        raise Going
+    def start(*_: object) -> None:
+        raise Started
 
-    monkeypatch.setattr(runner, "MlflowSync", going)
-    sweep, reporter = sweep_on(root), Warned()
-    with pytest.raises(Going):
+    monkeypatch.setattr(runner, "MlflowSync", start)
+    sweep, reporter = sweep_on(root), RecordingReporter()
+    with pytest.raises(Started):
         runner.run(sweep, home, reporter)
     (start,) = starts_of(load_ledger(home, "t"))
     assert start.versions == library_versions()
@@ -275,22 +263,22 @@ def test_a_run_is_refused_before_anything_starts(
     shorten(root)
     with pytest.raises(LedgerError, match="xnli en train"):
         runner.run(sweep, home, reporter)
-    assert not [line for line in reporter.lines if "xnli en train" in line]
-    with pytest.raises(Going):
+    assert not [line for line in reporter.warnings if "xnli en train" in line]
+    with pytest.raises(Started):
         runner.run(sweep, home, reporter, accept_changes=True)
-    assert [line for line in reporter.lines if "accepted" in line and "xnli en train" in line]
+    assert [line for line in reporter.warnings if "accepted" in line and "xnli en train" in line]
 
 
-def test_a_plan_warns_of_what_a_run_would_refuse(
+def test_a_plan_warns_about_what_a_run_refuses(
     root: Path, home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(home, sweep_on(root))
     for is_changed in (False, True):
         plan("t", as_json=True)
-        told = capsys.readouterr()
-        assert ("warning: what its trials" in told.err) == is_changed
-        assert ("xnli en train: " in told.err) == is_changed
-        assert json.loads(told.out)["name"] == "t"
+        output = capsys.readouterr()
+        assert ("warning: what its trials" in output.err) == is_changed
+        assert ("xnli en train: " in output.err) == is_changed
+        assert json.loads(output.out)["name"] == "t"
         shorten(root)
 
 
@@ -300,7 +288,7 @@ def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Hom
     whole = (root / "pairs/xnli/en.train.tsv").read_text()
     shorten(root)
     ledger = started(home, sweep, accept_changes=True)
-    assert [one for one in ledger.news if "accepted" in one and "xnli en train: " in one]
+    assert [line for line in ledger.news if "accepted" in line and "xnli en train: " in line]
     complete(ledger, sweep)
     assert [trial.facts for trial in load_ledger(home, "t").trials()] == [1, 2]
     assert "1 trial with facts 1, 1 trial with facts 2" in mixed_facts(ledger.trials())
@@ -332,7 +320,7 @@ def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home)
     assert load_ledger(home, "t").trials()[-1].facts == 2
 
 
-def test_a_curve_of_other_data_is_begun_anew(root: Path, home: Home) -> None:
+def test_a_curve_of_other_data_starts_again(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     ledger = started(home, sweep)
     asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
@@ -356,7 +344,7 @@ def test_a_curve_of_other_data_is_begun_anew(root: Path, home: Home) -> None:
     assert again.curve == ((10, 0.1), (15, 0.2))
 
 
-def test_data_that_let_every_trial_fail_may_be_mended(root: Path, home: Home) -> None:
+def test_data_with_which_every_trial_failed_may_be_corrected(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     ledger = started(home, sweep)
     asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
@@ -369,7 +357,7 @@ def test_data_that_let_every_trial_fail_may_be_mended(root: Path, home: Home) ->
     assert not mixed_facts(ledger.trials())
 
 
-def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
+def test_other_versions_are_shown_and_kept(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     facts = used(sweep)
     before = MadeWith(facts, {"torch": "2.12", "ray": "2.60"}, "a" * 40)
@@ -386,7 +374,7 @@ def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
     assert [start.commit for start in starts] == ["a" * 40, "b" * 40 + "+", "b" * 40 + "+"]
 
 
-def test_a_start_that_a_newer_version_has_noted_is_read(root: Path, home: Home) -> None:
+def test_a_start_of_a_newer_version_can_be_read(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     made_with = MadeWith(used(sweep), {"torch": "2.12"}, "a" * 40)
     ledger = open_ledger(home, sweep, made_with)
@@ -395,13 +383,11 @@ def test_a_start_that_a_newer_version_has_noted_is_read(root: Path, home: Home) 
     assert [start.commit for start in starts_of(load_ledger(home, "t"))] == ["a" * 40] * 2
 
 
-def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
-    root: Path, home: Home
-) -> None:
+def test_an_old_ledger_without_facts_continues_and_gets_them(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     complete(open_ledger(home, sweep), sweep)
     ledger = started(home, sweep)
-    assert ["this ledger does not know what" in one for one in ledger.news] == [True]
+    assert ["this ledger does not know what" in line for line in ledger.news] == [True]
     complete(ledger, sweep)
     assert [trial.facts for trial in ledger.trials()] == [0, 1]
     assert "1 trial with facts that were not kept, 1 trial with facts 1" in mixed_facts(
@@ -413,7 +399,7 @@ def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
         started(home, sweep)
 
 
-def test_resources_and_places_are_no_change(root: Path, home: Home) -> None:
+def test_resources_and_places_are_not_a_change(root: Path, home: Home) -> None:
     begun(home, sweep_on(root))
     other = sweep_on(root, "resources.workers=2", f"places.store={root.parent / 'store'}")
     assert not started(home, other).news
