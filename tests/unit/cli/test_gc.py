@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.made_up import commit
+from tests.unit.cli.test_cli import TEXT
 from xlt_ray.cli import app
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError
@@ -20,13 +21,6 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import quota
 
-TEXT = """
-name: small
-data: {source: toy}
-model: toy:2x64
-target: {task: toy-nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3, 1e-2]}}
-search: {trials: 3, sampler: grid}
-"""
 WEIGHTS = 100_000
 STAGES = {
     name: Stage(kind, {"name": name}, {}, 0, None, f"{kind} {name}")  # type: ignore[arg-type]
