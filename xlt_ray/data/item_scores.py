@@ -142,14 +142,14 @@ def label_counts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(n, labels) right, predicted and gold ones of every item, by label of the gold data."""
     labels = {label: place for place, label in enumerate(sorted({x for row in gold for x in row}))}
-    right, said, wanted = (np.zeros((len(gold), len(labels))) for _ in range(3))
+    right, predictions, wanted = (np.zeros((len(gold), len(labels))) for _ in range(3))
     for number, (row, answers) in enumerate(zip(gold, predicted, strict=True)):
         for label, answer in zip(row, answers, strict=True):
             wanted[number, labels[label]] += 1
             if answer in labels:
-                said[number, labels[answer]] += 1
+                predictions[number, labels[answer]] += 1
                 right[number, labels[answer]] += label == answer
-    return right, said, wanted
+    return right, predictions, wanted
 
 
 def pearson_without(first: Sequence[float], second: Sequence[float]) -> np.ndarray:
@@ -159,9 +159,7 @@ def pearson_without(first: Sequence[float], second: Sequence[float]) -> np.ndarr
     x, y = (np.asarray(side, np.float64) - np.mean(side) for side in (first, second))
     # Sums of squares about the mean of the others, in closed form.
     factor = len(x) / max(len(x) - 1, 1)
-    xx, yy, xy = (
-        (one * other).sum() - factor * one * other for one, other in ((x, x), (y, y), (x, y))
-    )
+    xx, yy, xy = ((a * b).sum() - factor * a * b for a, b in ((x, x), (y, y), (x, y)))
     return _correlations(xx, yy, xy, 1e-12 * (x * x).sum(), 1e-12 * (y * y).sum())
 
 
@@ -171,24 +169,24 @@ def spearman_without(first: Sequence[float], second: Sequence[float]) -> np.ndar
 
     x, y = (np.asarray(side, np.float64) for side in (first, second))
     sides = [(side, rankdata(side)) for side in (x, y)]
-    found = np.zeros(len(x))
+    without = np.zeros(len(x))
     step = max(1, _NUMBERS_AT_ONCE // max(len(x), 1))
     for begin in range(0, len(x), step):
         part = slice(begin, begin + step)
         rows = np.arange(len(x[part]))
-        one, other = (_ranks_without(side, ranks, part, rows) for side, ranks in sides)
-        found[part] = _correlations(
-            (one * one).sum(axis=1), (other * other).sum(axis=1), (one * other).sum(axis=1), 0, 0
+        a, b = (_ranks_without(side, ranks, part, rows) for side, ranks in sides)
+        without[part] = _correlations(
+            (a * a).sum(axis=1), (b * b).sum(axis=1), (a * b).sum(axis=1), 0, 0
         )
-    return found
+    return without
 
 
 def _ranks_without(
     values: np.ndarray, ranks: np.ndarray, part: slice, rows: np.ndarray
 ) -> np.ndarray:
     """(block, n): ranks of all without the item of each row, about their mean; 0 of itself."""
-    own = values[part, None]
-    left = ranks - (own < values) - (own == values) / 2 - len(values) / 2
+    dropped = values[part, None]
+    left = ranks - (dropped < values) - (dropped == values) / 2 - len(values) / 2
     left[rows, rows + part.start] = 0
     return np.asarray(left)
 

@@ -50,8 +50,8 @@ class TextShares:
         'nano reads pos test: 0 % cut off at 64 pieces; unknown pieces th 40.0 %, 1 other 0 %'
         """
         return (
-            f"{self.model} reads {self.task} {self.split}: {_told(self.cut)} cut off at "
-            f"{self.max_length} pieces; unknown pieces {_told(self.unknown)}"
+            f"{self.model} reads {self.task} {self.split}: {_listing(self.cut)} cut off at "
+            f"{self.max_length} pieces; unknown pieces {_listing(self.unknown)}"
         )
 
 
@@ -96,7 +96,7 @@ class PieceCheck:
         )
         rows = Rows(table, kind.width, len(examples))
         share = kind.cut(rows, examples, Frame(self._tokenizer.template, max_length))
-        pieces = np.concatenate([np.zeros(0, np.int32), *(one.pieces for one in table)])
+        pieces = np.concatenate([np.zeros(0, np.int32), *(sentence.pieces for sentence in table)])
         num_unknown = np.count_nonzero(pieces == self._tokenizer.unk_token_id)
         return share, float(num_unknown / max(len(pieces), 1))
 
@@ -140,22 +140,22 @@ class _Encodings(dict[str, list[Any]]):
         self.word_ids = [row.word_ids for row in rows].__getitem__
 
 
-def _told(shares: Mapping[str, float]) -> str:
+def _listing(shares: Mapping[str, float]) -> str:
     """The highest ones by language, then the highest of the others."""
     highest = max(shares.values(), default=0.0)
     if len(shares) == 1 or not highest:
         return _percent(highest)
     order = sorted(shares, key=lambda language: -shares[language])
     shown = [language for language in order[:NUM_LISTED] if shares[language] >= _LEAST]
-    told = [f"{language} {_percent(shares[language])}" for language in shown]
+    listed = [f"{language} {_percent(shares[language])}" for language in shown]
     rest = order[len(shown) :]
     if rest:
         most = shares[rest[0]]
-        told.append(
+        listed.append(
             f"{len(rest)} other{'s' if len(rest) > 1 else ''} "
             f"{'at most ' if most and len(rest) > 1 else ''}{_percent(most)}"
         )
-    return ", ".join(told)
+    return ", ".join(listed)
 
 
 def _percent(share: float) -> str:

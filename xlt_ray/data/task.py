@@ -219,14 +219,13 @@ class Task(BaseModel):
                 raise ValueError(f"{metric} does not score {self.kind} tasks; there is: {known}")
         if (self.options >= 2) != ("options" in entry.settings):
             raise ValueError("options: only for the kind choice, which needs 2 or more")
-        if self.name.endswith(PAIRS_SUFFIX):
-            raise ValueError(f"names in {PAIRS_SUFFIX} are reserved for scores of language pairs")
-        if self.name.endswith(AVERAGE_SUFFIX):
-            raise ValueError(
-                f"names in {AVERAGE_SUFFIX} are reserved for scores of averaged weights"
-            )
-        if self.name.endswith(FEW_SHOT_SUFFIX):
-            raise ValueError(f"names in {FEW_SHOT_SUFFIX} are reserved for scores after few shots")
+        for suffix, use in (
+            (PAIRS_SUFFIX, "of language pairs"),
+            (AVERAGE_SUFFIX, "of averaged weights"),
+            (FEW_SHOT_SUFFIX, "after few shots"),
+        ):
+            if self.name.endswith(suffix):
+                raise ValueError(f"names in {suffix} are reserved for scores {use}")
         if bool(self.pivot) != ("pivot" in entry.settings):
             raise ValueError("pivot: only for the kinds retrieval and mining, which need it")
         if self.range[0] >= self.range[1]:
@@ -274,9 +273,9 @@ def parse_task(text: str, file: str) -> Task:
     if isinstance(tree.get("labels_file"), str):
         if "labels" in tree:
             raise DataError(f"{file}: give either labels or labels_file")
-        found = labels_file(tree["labels_file"])
-        if found.is_file():
-            labels = [line.strip() for _, line in lines(found)]
+        file_of_labels = labels_file(tree["labels_file"])
+        if file_of_labels.is_file():
+            labels = [line.strip() for _, line in lines(file_of_labels)]
             tree = {**tree, "labels": [label for label in labels if label]}
     try:
         task = Task.model_validate(tree)

@@ -58,7 +58,7 @@ def make_tokenizer():
 
 @pytest.fixture
 def files(tmp_path):
-    """``files(name, *lines)``: write a file, of JSON where a line is a dict, and open its folder."""
+    """``files(name, *lines)``: write a file, JSON for lines that are dicts, and open its folder."""
 
     def write(name, *lines, encoding="utf-8"):
         file = tmp_path / name

@@ -6,7 +6,7 @@ import pytest
 from xlt_ray.config.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 from xlt_ray.errors import DataError
 
@@ -70,7 +70,7 @@ def test_a_batch_always_has_something_to_predict(batches):
 
 
 def switched_share(batch, tokenizer, language):
-    own = {form for forms in world(0).words[language].values() for form in forms}
+    own = {form for forms in toy_words(0)[language].values() for form in forms}
     words = [piece for piece in original(batch).ravel().tolist() if piece > 4]
     return np.mean([tokenizer.convert_ids_to_tokens(piece) not in own for piece in words])
 
@@ -85,7 +85,7 @@ def test_switching_replaces_its_share_of_words(batches, toy, toy_tokenizer):
     everything = batches(CODE_SWITCH, languages=pair, switch=1.0)
     shares = [switched_share(everything.batch(step), toy_tokenizer, "qaa") for step in range(5)]
     assert 0.35 < np.mean(shares) < 0.65
-    known = {form for code in pair for forms in world(0).words[code].values() for form in forms}
+    known = {form for code in pair for forms in toy_words(0)[code].values() for form in forms}
     for piece in original(everything.batch(0)).ravel().tolist():
         assert piece < 5 or toy_tokenizer.convert_ids_to_tokens(piece) in known
 
@@ -94,7 +94,7 @@ def test_every_language_is_drawn_alike_however_little_text_it_has(batches, toy_t
     counts = dict.fromkeys(TOY_LANGUAGES, 0)
     alone = {
         code: {form for forms in words.values() for form in forms}
-        for code, words in world(0).words.items()
+        for code, words in toy_words(0).items()
     }
     plain = batches(CODE_SWITCH, switch=0.0)
     for step in range(20):

@@ -10,7 +10,7 @@ from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_source import ToySource
-from xlt_ray.data.sources.toy_world import world
+from xlt_ray.data.sources.toy_world import toy_words
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.neighbours import (
     augmented_table,
@@ -96,7 +96,7 @@ def test_files_hold_neighbours_line_by_line(folder):
 
 def test_neighbours_of_a_toy_word_are_its_other_forms(toy):
     found = neighbour_lists(toy, "qab")
-    for forms in world(0).words["qab"].values():
+    for forms in toy_words(0)["qab"].values():
         for form in forms:
             assert set(found.get(form, ())) == set(forms) - {form}
     assert neighbours_digest(ToySource(1), "qab") != neighbours_digest(toy, "qab")
@@ -104,7 +104,7 @@ def test_neighbours_of_a_toy_word_are_its_other_forms(toy):
 
 
 def test_neighbours_of_a_lexicon_are_translations(toy, folder):
-    words = world(0).words
+    words = toy_words(0)
     found = lexicon_neighbours(toy, "qaa")
     word = words["qaa"]["dog"][0]
     spelt = {words[code]["dog"][0] for code in words} - {word}
@@ -147,7 +147,7 @@ def test_an_epoch_shows_every_copy_once_with_its_label(train, toy_tokenizer):
     augment = AugmentRobust(method="augment", copies=3)
     batches = train(augment)
     assert (batches.num_examples, batches.num_steps(1)) == (120, 6)
-    concept = {form: gloss for gloss, forms in world(0).words["qaa"].items() for form in forms}
+    concept = {form: gloss for gloss, forms in toy_words(0)["qaa"].items() for form in forms}
 
     def meaning(row):
         ids, label = row

@@ -8,7 +8,7 @@ from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -98,7 +98,7 @@ def test_labels_and_types_stand_beside_their_sentences(train, toy, toy_tokenizer
 
 
 def test_tags_stand_at_their_words_and_nowhere_else(train, toy):
-    words = world(0).words["qaa"]
+    words = toy_words(0)["qaa"]
     verbs = {form for gloss in ("push", "pull", "buy") for form in words[gloss]}
     vocabulary = [*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], *toy.vocabulary()]
     batch = train(TAGGING, size="all").batch(0)
@@ -116,7 +116,7 @@ def languages_of(text):
     """Languages that have all words of a sentence."""
     forms = {
         code: {form for all_forms in words.values() for form in all_forms}
-        for code, words in world(0).words.items()
+        for code, words in toy_words(0).items()
     }
     return {code for code in TOY_LANGUAGES if forms[code].issuperset(text.split())}
 
@@ -166,8 +166,8 @@ def test_tagged_sentences_are_code_switched_and_keep_their_tags(train, toy_token
     words = plain["labels"] != -100
     share = (plain["input_ids"] != switched["input_ids"])[words].mean()
     assert 0.35 < share < 0.55  # half of the words, but for gaps of the lexicon
-    own = {form for forms in world(0).words["qaa"].values() for form in forms}
-    target = {form for forms in world(0).words["qae"].values() for form in forms}
+    own = {form for forms in toy_words(0)["qaa"].values() for form in forms}
+    target = {form for forms in toy_words(0)["qae"].values() for form in forms}
     for text in texts_of(switched, toy_tokenizer):
         assert set(text.split()[1:-1]) <= own | target
 

@@ -222,10 +222,14 @@ def test_a_missing_root_is_refused(tmp_path):
         open_source(FilesData(source="files", root=str(tmp_path / "none")))
 
 
-def test_a_relative_root_counts_from_the_working_directory(files, tmp_path, monkeypatch):
-    files("ner-uner/de.test.conll", "a\tO\n")
-    monkeypatch.chdir(tmp_path.parent)
-    source = open_source(FilesData(source="files", root=tmp_path.name))
+@pytest.mark.parametrize("root", ["data", "~/data"])
+def test_a_root_counts_from_the_working_directory_or_the_home_folder(
+    files, tmp_path, monkeypatch, root
+):
+    files("data/ner-uner/de.test.conll", "a\tO\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path if root.startswith("~") else tmp_path / "none"))
+    source = open_source(FilesData(source="files", root=root))
     assert len(source.read(NER, "de", "test")) == 1
 
 
@@ -320,10 +324,3 @@ def test_codes_of_languages_may_have_a_hyphen(files):
 def test_parallel_text_without_a_sentence_is_refused(files):
     with pytest.raises(DataError, match="sw: its parallel text holds no sentence"):
         files("parallel/bible/sw.tsv", "\nv1\t \n").parallel("sw")
-
-
-def test_a_root_may_begin_with_the_home_folder(files, tmp_path, monkeypatch):
-    files("data/ner-uner/de.test.conll", "a\tO\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    source = open_source(FilesData(source="files", root="~/data"))
-    assert len(source.read(NER, "de", "test")) == 1

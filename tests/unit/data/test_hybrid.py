@@ -16,7 +16,7 @@ from xlt_ray.data.batches.crosslingual import Translated
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy_world import world
+from xlt_ray.data.sources.toy_world import toy_words
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.code_switching import SwitchableTable, weighted
 from xlt_ray.data.text.pipeline import TextPipeline
@@ -136,7 +136,7 @@ def languages_in(batch, texts, tokenizer):
 def words_of():
     """Words of the toy languages."""
     return {language: {form for forms in tongue.values() for form in forms}
-            for language, tongue in world(0).words.items()}  # fmt: skip
+            for language, tongue in toy_words(0).items()}  # fmt: skip
 
 
 @pytest.mark.parametrize("languages", [None, ("qab", "qad")])
@@ -281,7 +281,7 @@ def test_languages_of_a_switched_word_are_drawn_alike_or_by_their_word_lists(
 def test_by_size_words_are_still_translations(train, toy_tokenizer):
     batches = train(Hybrid(ratio=1.0, pairs="by_size", languages=("qae",)), task=TAGGING)
     known = {
-        form for code in ("qaa", "qae") for forms in world(0).words[code].values() for form in forms
+        form for code in ("qaa", "qae") for forms in toy_words(0)[code].values() for form in forms
     }
     for row in rows_of(batches.batch(0)):
         assert {toy_tokenizer.convert_ids_to_tokens(piece) for piece in row if piece > 4} <= known

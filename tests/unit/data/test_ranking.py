@@ -315,19 +315,6 @@ def test_crossed_rows_have_query_and_candidate_in_two_languages(
     assert chisquare(list(pairs.values())).pvalue > 1e-4, "uniform over ordered pairs"
 
 
-def test_without_crossed_rows_a_batch_is_in_one_language(
-    ranking_batches, toy_tokenizer, languages_of
-):
-    batches = ranking_batches(Hybrid(mono="uniform"))
-    drawn = Counter()
-    for step in range(300):
-        rows = told(batches.batch(step), toy_tokenizer, languages_of)
-        (language,) = set.intersection(*(one[0] for row in rows for one in row))
-        drawn[language] += 1
-    assert set(drawn) == set(TOY_LANGUAGES)
-    assert chisquare(list(drawn.values())).pvalue > 1e-4
-
-
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_training_batches_hold_a_query_and_its_candidates(ranking_batches, ratio):
     batches = ranking_batches(Hybrid(ratio=ratio))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types.base import Predictions, kind_of
-from xlt_ray.data.types.retrieval import cosines, found, ratio_margin
+from xlt_ray.data.types.retrieval import cosines, hits, ratio_margin
 from xlt_ray.errors import DataError
 
 TATOEBA = task_named("tatoeba")
@@ -56,8 +56,8 @@ def test_a_margin_is_the_cosine_over_the_mean_of_the_neighbours():
 
 def test_a_margin_takes_from_what_is_near_to_everything():
     nearness = np.array([[0.8, 0.85, 0.1], [0.2, 0.9, 0.1], [0.1, 0.85, 0.8]])
-    assert found(nearness).tolist() == [0, 1, 0]
-    assert found(ratio_margin(nearness, 4)).tolist() == [1, 1, 1]
+    assert hits(nearness).tolist() == [0, 1, 0]
+    assert hits(ratio_margin(nearness, 4)).tolist() == [1, 1, 1]
 
 
 def test_what_is_as_near_as_another_is_not_found():

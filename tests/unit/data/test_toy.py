@@ -17,7 +17,7 @@ from xlt_ray.data.sources.toy_world import (
     draw_clause,
     say,
     text_of,
-    world,
+    toy_words,
 )
 from xlt_ray.data.task import load_tasks, task_named
 
@@ -61,20 +61,22 @@ def test_the_vocabulary_covers_every_text(toy):
 
 
 def test_a_spelling_means_one_thing_in_each_language():
-    for words in world(0).words.values():
+    for words in toy_words(0).values():
         forms = [form for all_forms in words.values() for form in all_forms]
         assert len(forms) == len(set(forms))
 
 
 def test_shared_spellings_are_cognates_and_as_frequent_as_set():
-    words = world(0).words
-    for code, tongue in TOY_LANGUAGES.items():
+    words = toy_words(0)
+    for code, toy_language in TOY_LANGUAGES.items():
         own = [form for forms in words[code].values() for form in forms]
-        relatives = [form for forms in words[tongue.relatives or PIVOT].values() for form in forms]
+        relatives = [
+            form for forms in words[toy_language.relatives or PIVOT].values() for form in forms
+        ]
         shared = sum(one == other for one, other in zip(own, relatives, strict=True))
         if code == PIVOT:
             continue
-        assert abs(shared / len(own) - tongue.cognates) < 0.12
+        assert abs(shared / len(own) - toy_language.cognates) < 0.12
         assert shared == len(set(own) & set(relatives))
 
 
@@ -150,7 +152,7 @@ def test_lengths_stay_small(toy):
 
 
 def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
-    words = world(0).words
+    words = toy_words(0)
     lexicon = toy.lexicon(PIVOT)
     for gloss, forms in words[PIVOT].items():
         for form, word in enumerate(forms):
@@ -163,7 +165,7 @@ def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
 
 
 def test_gold_alignments_join_words_of_one_meaning(toy):
-    words = world(0).words
+    words = toy_words(0)
     gloss = {
         code: {
             form: (name, n) for name, forms in words[code].items() for n, form in enumerate(forms)
@@ -181,18 +183,20 @@ def test_gold_alignments_join_words_of_one_meaning(toy):
 
 def test_languages_differ_in_word_order():
     clause = draw_clause(Rng("order"))
-    slots = {code: tuple(one.slot for one in say(world(0), code, clause)) for code in TOY_LANGUAGES}
+    slots = {
+        code: tuple(one.slot for one in say(toy_words(0), code, clause)) for code in TOY_LANGUAGES
+    }
     assert len(set(slots.values())) >= 3
     assert len({frozenset(order) for order in slots.values()}) == 1
 
 
 @pytest.mark.parametrize("edit", [*ENTAILED, *DENIED, *OPEN])
 def test_an_edit_changes_the_meaning_or_says_that_it_cannot(edit):
-    dice = Rng("edits")
+    rng = Rng("edits")
     outcomes = []
     for _ in range(200):
-        clause = draw_clause(dice)
-        result = edit(dice, clause)
+        clause = draw_clause(rng)
+        result = edit(rng, clause)
         outcomes.append(result is not None)
         if result is not None:
             assert glosses_of(result) != glosses_of(clause)
@@ -201,25 +205,25 @@ def test_an_edit_changes_the_meaning_or_says_that_it_cannot(edit):
 
 def glosses_of(clause):
     """The meaning of a clause: which concept in which slot, whatever its form."""
-    places = world(0)
-    gloss = {form: name for name, forms in places.words[PIVOT].items() for form in forms}
-    return {one.slot: gloss[one.text] for one in say(places, PIVOT, clause)}
+    words = toy_words(0)
+    gloss = {form: name for name, forms in words[PIVOT].items() for form in forms}
+    return {spoken.slot: gloss[spoken.text] for spoken in say(words, PIVOT, clause)}
 
 
 def test_saying_otherwise_changes_words_and_keeps_the_meaning():
-    dice = Rng("otherwise")
+    rng = Rng("otherwise")
     for _ in range(200):
-        clause = draw_clause(dice)
-        other = say_otherwise(dice, clause, 2)
+        clause = draw_clause(rng)
+        other = say_otherwise(rng, clause, 2)
         assert glosses_of(other) == glosses_of(clause)
-        assert text_of(say(world(0), PIVOT, other)) != text_of(say(world(0), PIVOT, clause))
+        assert text_of(say(toy_words(0), PIVOT, other)) != text_of(say(toy_words(0), PIVOT, clause))
 
 
 def test_paraphrases_are_those_pairs_that_mean_the_same():
     stream = toy_examples("toy-paraphrase", "train", 0)
     for _ in range(500):
-        draft = next(stream)
-        assert (glosses_of(draft.first) == glosses_of(draft.second)) == (draft.label == "1")
+        example = next(stream)
+        assert (glosses_of(example.first) == glosses_of(example.second)) == (example.label == "1")
 
 
 def test_opposites_and_categories_are_closed():

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from xlt_ray.config.methods import Contrastive, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy_world import world
+from xlt_ray.data.sources.toy_world import toy_words
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 
 WEAM = Weam(objective="weam", batch_size=24, languages=("qaa", "qae"))
@@ -28,7 +28,7 @@ def batches(toy, toy_pipeline):
 def meanings(language):
     return {
         form: (gloss, number)
-        for gloss, forms in world(0).words[language].items()
+        for gloss, forms in toy_words(0)[language].items()
         for number, form in enumerate(forms)
     }
 

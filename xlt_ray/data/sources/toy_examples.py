@@ -9,13 +9,12 @@ which kind of edit was made, paraphrase whether there was one at all beyond syno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from xlt_ray.data.sampling import Rng
 from xlt_ray.data.sources.toy_world import (
     NAMES,
     Clause,
-    Phrase,
     Word,
     concepts,
     draw_clause,
@@ -24,7 +23,6 @@ from xlt_ray.data.sources.toy_world import (
     strangers,
 )
 
-Whole = TypeVar("Whole", Clause, Phrase)
 Edit = Callable[[Rng, Clause], "Clause | None"]
 """Returns the changed clause, or None where the clause has nothing to change so."""
 
@@ -145,7 +143,7 @@ def _noun_slot(rng: Rng, clause: Clause) -> str:
 
 
 def _slots(clause: Clause) -> list[tuple[str, Word]]:
-    found: list[tuple[str, Word | None]] = [
+    words: list[tuple[str, Word | None]] = [
         ("subject.noun", clause.subject.noun),
         ("subject.adjective", clause.subject.adjective),
         ("verb", clause.verb),
@@ -153,19 +151,13 @@ def _slots(clause: Clause) -> list[tuple[str, Word]]:
         ("object.adjective", clause.object.adjective),
         ("adverb", clause.adverb),
     ]
-    return [(slot, word) for slot, word in found if word is not None]
+    return [(slot, word) for slot, word in words if word is not None]
 
 
 def _filled(clause: Clause, slot: str, word: Word | None) -> Clause:
     name, _, part = slot.partition(".")
-    if not part:
-        return _with(clause, name, word)
-    return _with(clause, name, _with(getattr(clause, name), part, word))
-
-
-def _with(whole: Whole, name: str, value: Any) -> Whole:
-    changed: Whole = whole._replace(**{name: value})
-    return changed
+    filling: Any = getattr(clause, name)._replace(**{part: word}) if part else word
+    return clause._replace(**{name: filling})
 
 
 GENERATOR_VERSION = 1

@@ -20,10 +20,10 @@ from xlt_ray.data.sources.toy_world import (
     TOY_LANGUAGES,
     Clause,
     Spoken,
-    World,
+    ToyWords,
     say,
     text_of,
-    world,
+    toy_words,
 )
 from xlt_ray.data.task import Task
 from xlt_ray.data.types.base import Example
@@ -69,7 +69,7 @@ class ToySource(Source):
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every spelling of the six languages, sorted."""
-        lexicons = world(self.seed).words.values()
+        lexicons = toy_words(self.seed).values()
         return tuple(sorted({f for words in lexicons for forms in words.values() for f in forms}))
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
@@ -137,16 +137,16 @@ class ToySource(Source):
         return digest_of("toy-lexicon", self.seed, source_language, *entries)
 
 
-def _speak(toy_world: World, language: str, example: ToyExample) -> list[Spoken]:
+def _speak(spellings: ToyWords, language: str, example: ToyExample) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
 
     def clause(number: int, clause: Clause) -> list[Spoken]:
-        words = say(toy_world, language, clause)
+        words = say(spellings, language, clause)
         return [word._replace(slot=f"{number}.{word.slot}") for word in words]
 
     if example.second is None:
         return clause(1, example.first)
-    connective = Spoken("connective", "CCONJ", toy_world.words[language][example.label][0])
+    connective = Spoken("connective", "CCONJ", spellings[language][example.label][0])
     return [*clause(1, example.first), connective, *clause(2, example.second)]
 
 
@@ -159,19 +159,19 @@ def _examples(
 
 def _rows(seed: int, task: str, language: str, split: Split) -> Iterator[Example]:
     """How the toy examples of a task become examples in one language."""
-    toy_world = world(seed)
+    spellings = toy_words(seed)
 
     def text(clause: Clause, code: str = language) -> str:
-        return text_of(say(toy_world, code, clause))
+        return text_of(say(spellings, code, clause))
 
     def whole(example: ToyExample, code: str = language) -> str:
-        return text_of(_speak(toy_world, code, example))
+        return text_of(_speak(spellings, code, example))
 
     for number, example in enumerate(toy_examples(task, split, seed)):
         name = f"{split}{number}"
         match task:
             case "toy-tagging":
-                spoken = _speak(toy_world, language, example)
+                spoken = _speak(spellings, language, example)
                 words, tags = (
                     tuple(word.text for word in spoken),
                     tuple(word.tag for word in spoken),
@@ -184,7 +184,7 @@ def _rows(seed: int, task: str, language: str, split: Split) -> Iterator[Example
                 options = tuple(map(text, example.options))
                 yield ChoiceExample(name, text(example.premise), "", options, example.right)
             case "toy-qa":
-                yield _span_example(name, example, _speak(toy_world, language, example.passage))
+                yield _span_example(name, example, _speak(spellings, language, example.passage))
             case "toy-retrieval":
                 yield RetrievalExample(name, whole(example), whole(example, PIVOT))
             case "toy-ranking" if split == "train":
@@ -223,7 +223,7 @@ def _span_example(name: str, question: ToyQuestion, spoken: list[Spoken]) -> Spa
 @cache
 def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
     size = SIZES[task][split]
-    spellings = [" ".join(forms) for forms in world(seed).words[language].values()]
+    spellings = [" ".join(forms) for forms in toy_words(seed)[language].values()]
     first = map(repr, _examples(seed, task, language, split, _NUM_FINGERPRINTED))
     return digest_of(
         "toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first
@@ -232,12 +232,12 @@ def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
 
 @cache
 def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
-    toy_world = world(seed)
+    spellings = toy_words(seed)
     total = max(language.num_parallel for language in TOY_LANGUAGES.values())
     rng = Rng("toy-parallel-rows", seed, language)
     kept = set(rng.shuffled(range(total))[: TOY_LANGUAGES[language].num_parallel])
     return {
-        number: _speak(toy_world, language, example)
+        number: _speak(spellings, language, example)
         for number, example in enumerate(islice(toy_examples("parallel", "train", seed), total))
         if number in kept
     }
@@ -252,24 +252,20 @@ def _parallel_text(seed: int, language: str) -> dict[str, str]:
 def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, ...]]]:
     if source_language not in TOY_LANGUAGES:
         return {}
-    words = world(seed).words
+    words = toy_words(seed)
     known = {language: _known_glosses(seed, language) for language in TOY_LANGUAGES}
     entries: dict[str, dict[str, tuple[str, ...]]] = {}
     for gloss, forms in words[source_language].items():
-        for form, word in enumerate(forms):
-            translations: dict[str, tuple[str, ...]] = {
-                target: (words[target][gloss][form],)
-                for target in TOY_LANGUAGES
-                if target != source_language
-                and gloss in known[target]
-                and gloss in known[source_language]
-            }
-            if translations:
-                entries[word] = translations
+        targets = [
+            code for code in TOY_LANGUAGES if code != source_language and gloss in known[code]
+        ]
+        if targets and gloss in known[source_language]:
+            for form, word in enumerate(forms):
+                entries[word] = {target: (words[target][gloss][form],) for target in targets}
     return entries
 
 
 def _known_glosses(seed: int, language: str) -> frozenset[str]:
     rng = Rng("toy-lexicon", seed, language)
-    glosses = world(seed).words[language]
+    glosses = toy_words(seed)[language]
     return frozenset(gloss for gloss in glosses if rng.chance(TOY_LANGUAGES[language].coverage))

@@ -166,22 +166,18 @@ TOY_LANGUAGES: dict[str, ToyLanguage] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class World:
-    """Spelling of every concept in every language, all drawn from one seed.
-
-    ``words[language][gloss]`` holds the forms of a concept. No spelling stands for two
-    concepts or for two forms in one language; across languages only cognates share one.
-    """
-
-    seed: int
-    words: dict[str, dict[str, tuple[str, ...]]]
+ToyWords = dict[str, dict[str, tuple[str, ...]]]
+"""Language -> gloss of a concept -> its forms."""
 
 
 @cache
-def world(seed: int) -> World:
-    """The world of one seed."""
-    words: dict[str, dict[str, tuple[str, ...]]] = {}
+def toy_words(seed: int) -> ToyWords:
+    """Spelling of every concept in every language, all drawn from one seed.
+
+    No spelling stands for two concepts or for two forms in one language; across languages only
+    cognates share one.
+    """
+    words: ToyWords = {}
     taken: set[str] = set()
     for code, language in TOY_LANGUAGES.items():
         rng = Rng("toy-words", seed, code)
@@ -196,7 +192,7 @@ def world(seed: int) -> World:
                     forms.append(_new_word(language, rng, taken, is_name=concept.tag == "PROPN"))
             lexicon[gloss] = tuple(forms)
         words[code] = lexicon
-    return World(seed, words)
+    return words
 
 
 def _new_word(language: ToyLanguage, rng: Rng, taken: set[str], *, is_name: bool) -> str:
@@ -296,12 +292,12 @@ def _adjective(rng: Rng, noun: str) -> Word | None:
     return draw_word(rng, _companion(rng, noun, "ADJ", "adjective"))
 
 
-def say(world: World, language: str, clause: Clause) -> list[Spoken]:
+def say(words: ToyWords, language: str, clause: Clause) -> list[Spoken]:
     """The clause in one language, word by word."""
-    grammar, words = TOY_LANGUAGES[language], world.words[language]
+    grammar, spellings = TOY_LANGUAGES[language], words[language]
 
     def spoken(slot: str, tag: str, word: Word | None) -> list[Spoken]:
-        return [] if word is None else [Spoken(slot, tag, words[word.gloss][word.form])]
+        return [] if word is None else [Spoken(slot, tag, spellings[word.gloss][word.form])]
 
     def say_phrase(name: str, phrase: Phrase) -> list[Spoken]:
         tag = "PROPN" if phrase.noun.gloss in NAMES else "NOUN"

@@ -18,7 +18,7 @@ from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.sources.toy_source import ToySource
-from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
 from xlt_ray.data.text.lexicon import Lookup, ReplaceableTable, Spellings, normal, respelt
 from xlt_ray.data.text.lines import Gathered, cells, line_error
 from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
@@ -32,7 +32,7 @@ def neighbour_lists(source: Source, language: str) -> Neighbours:
     """Neighbours within the language, empty if the source has no lists for it; DataErrors about
     lines that are not a word and its neighbour."""
     if isinstance(source, ToySource):
-        words = world(source.seed).words[language] if language in TOY_LANGUAGES else {}
+        words = toy_words(source.seed)[language] if language in TOY_LANGUAGES else {}
         return {
             form: tuple(other for other in forms if other != form)
             for forms in words.values()

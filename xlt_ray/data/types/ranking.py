@@ -237,11 +237,11 @@ def ranked(
     of each query, and queries that have none are left out. Wrong ones come first at a tie, and what
     is not a number ranks last. Memory beside the vectors does not grow with n * m.
     """
-    asked = [number for number, row in enumerate(right) if len(row)]
+    answerable = [number for number, row in enumerate(right) if len(row)]
     precisions, firsts, tops = [], [], []
     step = max(1, _NUMBERS_AT_ONCE // max(len(candidates), 1))
-    for begin in range(0, len(asked), step):
-        numbers = asked[begin : begin + step]
+    for begin in range(0, len(answerable), step):
+        numbers = answerable[begin : begin + step]
         for number, nearness in zip(numbers, queries[numbers] @ candidates.T, strict=True):
             ranks = _ranks(nearness, np.asarray(right[number]))
             hits = np.arange(1, len(ranks) + 1) / ranks
@@ -249,7 +249,7 @@ def ranked(
             firsts.append(ranks[0] == 1)
             tops.append(nearness.argmax())
     return Ranked(
-        np.array(asked, np.int64),
+        np.array(answerable, np.int64),
         np.array(precisions, np.float64),
         np.array(firsts, np.float64),
         np.array(tops, np.int64),

@@ -74,13 +74,13 @@ class RetrievalType(SentenceVectorsType):
         hub = 0.0
         if num_items:
             nearness = cosines(*(np.stack(side) for side in zip(*split.predicted, strict=True)))
-            into, out_of = found(nearness), found(nearness.T)
+            into, out_of = hits(nearness), hits(nearness.T)
             margin = ratio_margin(nearness, NUM_NEIGHBOURS)
             by_metric = {
                 "accuracy": (into + out_of) / 2,
                 "accuracy_into_pivot": into,
                 "accuracy_from_pivot": out_of,
-                "margin_accuracy": (found(margin) + found(margin.T)) / 2,
+                "margin_accuracy": (hits(margin) + hits(margin.T)) / 2,
             }
             parts = {metric: each(by_metric[metric]) for metric in self.task.metrics}
             hub = max(top_share(nearness.argmax(axis=side).tolist()) for side in (0, 1))
@@ -112,7 +112,7 @@ def ratio_margin(nearness: np.ndarray, num_neighbours: int) -> np.ndarray:
     return over_mean(nearness, (by_row[:, None] + by_column[None, :]) / 2)
 
 
-def found(nearness: np.ndarray) -> np.ndarray:
+def hits(nearness: np.ndarray) -> np.ndarray:
     """(n,) 1.0 of rows whose nearest column is their own; a tie with another column is a miss."""
     others = np.where(np.eye(len(nearness), dtype=bool), -np.inf, nearness)
     return np.asarray(np.diagonal(nearness) > others.max(axis=1), np.float64)

@@ -128,7 +128,7 @@ class SpanType(AnswersType):
     ) -> SpanExample | None:
         """An answer that does not stand where the row says is looked for nearby: some data sets
         have cut whitespace off their passages and left the places as they were."""
-        passage, asked = (str(row[column] or "") for column in ("passage", "question"))
+        passage, asks = (str(row[column] or "") for column in ("passage", "question"))
         try:
             answers = tuple(
                 StandingAnswer(text=text, answer_start=_standing(passage, text, begin))
@@ -137,7 +137,7 @@ class SpanType(AnswersType):
         except (KeyError, TypeError, ValueError):
             problem = "its answers are not a text and an answer_start each"
             raise line_error(path, number, problem) from None
-        question = Question(id=name, question=asked, answers=answers)
+        question = Question(id=name, question=asks, answers=answers)
         return self._example(path, name, passage, question)
 
     def count(self, path: Path, split: Split) -> int:
@@ -159,7 +159,7 @@ class SpanType(AnswersType):
         assert passage.places is not None, "spans need the places of pieces"
         room = max(frame.room(2), 2)
         kept = min(len(question.pieces), self.task.spans.max_question, room // 2)
-        asked = Sentence(question.pieces[:kept], _NOTHING)
+        cut_question = Sentence(question.pieces[:kept], _NOTHING)
         size = room - kept
         step = size - min(self.task.spans.overlap, size // 2)
         parts = [
@@ -167,7 +167,7 @@ class SpanType(AnswersType):
             for begin in range(0, max(len(passage.pieces) - size, 0) + step, step)
         ]
         return [
-            Window(asked, Sentence(passage.pieces[part], _NOTHING, passage.places[part]))
+            Window(cut_question, Sentence(passage.pieces[part], _NOTHING, passage.places[part]))
             for part in parts
         ]
 
@@ -294,9 +294,9 @@ class SpanType(AnswersType):
         def tokens(text: str) -> tuple[str, ...]:
             return normalised(text, spans.normalisation, language)
 
-        def value(answer: tuple[str, ...], said: tuple[str, ...]) -> float:
-            is_whole = metric == "em" or (has_none and not (answer and said))
-            return exact_match(answer, said) if is_whole else token_f1(answer, said)
+        def value(right: tuple[str, ...], answer: tuple[str, ...]) -> float:
+            is_whole = metric == "em" or (has_none and not (right and answer))
+            return exact_match(right, answer) if is_whole else token_f1(right, answer)
 
         values = []
         for answers, text in zip(split.gold, split.predicted, strict=True):
