@@ -32,12 +32,20 @@ from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
 from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
-from xlt_ray.report import importance as importance_of_parameters
+from xlt_ray.report import effects
 from xlt_ray.report.comparison import compare
-from xlt_ray.report.importance import Importance
+from xlt_ray.report.effects import Importance
 from xlt_ray.report.item_uncertainty import bootstrapped, two_level
-from xlt_ray.report.power_law import PowerLaw, fit_power_law
-from xlt_ray.report.stats import ALPHA, LEVEL, Interval, difference_interval, paired, summary
+from xlt_ray.report.stats import (
+    ALPHA,
+    LEVEL,
+    Interval,
+    PowerLaw,
+    difference_interval,
+    fit_power_law,
+    paired,
+    summary,
+)
 
 SEEDS = range(3, 11)
 DRAWS = 20_000
@@ -321,9 +329,9 @@ def _assignment(random: np.random.Generator) -> Assignment:
 
 
 def _found(design: Sequence[Assignment], scores: Sequence[float]) -> dict[str, Importance]:
-    with mock.patch.object(importance_of_parameters, "NUM_BOOTSTRAPS", 1):
+    with mock.patch.object(effects, "NUM_BOOTSTRAPS", 1):
         points = list(zip(design, map(float, scores), strict=True))
-        return importance_of_parameters.importances(points, maximize=True)
+        return effects.importances(points, maximize=True)
 
 
 def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:

@@ -15,8 +15,7 @@ import numpy as np
 
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.comparison import Candidate, Comparison
-from xlt_ray.report.replication import Trained
-from xlt_ray.report.stats import deserves_star, sign_flip_p
+from xlt_ray.report.stats import Trained, deserves_star, sign_flip_p
 from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
 
 LANGUAGES = ("qaa", "qab", "qac", "qad")
@@ -41,7 +40,10 @@ def candidate(
     trials = tuple(
         TrialScores(seed, seed, own, (trained or {}).get(seed, ())) for seed, own in scores.items()
     )
-    row = Row(0, {}, {}, trials, cell_of([0.5]), {}, None, None)
+    row = Row(
+        configuration=0, parameters={}, states={}, trials=trials, objective=cell_of([0.5]),
+        cells={}, mean=None, mean_without_source=None,
+    )  # fmt: skip
     languages = tuple(sorted({code for own in scores.values() for code in own}))
     table = LanguageTable("t", "accuracy", "qaa", languages, (), len(scores), (row,))
     there = dict.fromkeys(languages, "the same") if data is None else data

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from xlt_ray.report.figures.base import csv_text
+from xlt_ray.report.figures import csv_text
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1-1", "-1+1", "@SUM(A1)", "\t=1", "\n=1"])

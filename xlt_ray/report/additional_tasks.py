@@ -1,52 +1,48 @@
-"""What was evaluated besides the target task in one language: a frame and tables of its own.
+"""What was evaluated besides the target task in one language: frames and tables of their own.
 
-Pairs of languages, further tasks and averaged weights (and scores after few shots, which are in
-:mod:`xlt_ray.report.few_shot_tables`) never stand in the frame of scores, so that
-no mean over languages and no comparison can hold them by mistake.
+Pairs of languages, further tasks, averaged weights and scores after few shots never stand in the
+frame of scores, so that no mean over languages and no comparison can hold them by mistake. The
+zero-shot counterpart of a trial with few shots is whatever trial scored the very target stage that
+it goes on from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from xlt_ray.config.task_types import AVERAGE_SUFFIX
-from xlt_ray.report.evidence import (
-    Constant,
-    Evidence,
-    constants_of,
-    evidence_of,
-    near_constant_by_trial,
-)
-from xlt_ray.report.figures.base import csv_text
+from xlt_ray.config.task_types import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX
+from xlt_ray.ledger import TrialView
+from xlt_ray.report.figures import csv_text
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, Snapshot, typed, what, who
-from xlt_ray.report.replication import Trained, named, shared_by, spread_note
-from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of, note
+from xlt_ray.report.stats import Trained, named, spread_note, trained_stages
+from xlt_ray.report.tables import (
+    Cell,
+    Evidence,
+    ScoredRow,
+    cell_of,
+    cells_of,
+    evidence_of,
+    mean_of,
+    note,
+    trial_scores,
+)
 from xlt_ray.report.xtreme import TASKS as BENCHMARK
 from xlt_ray.store.record import Role, Score, StageRecord
 
 ADDITIONAL_COLUMNS = (*WHO_COLUMNS, "supervision", "role", *WHAT_COLUMNS, "num_dropped", "data")
 
 
-@dataclass(frozen=True)
-class AdditionalRow:
-    """One configuration; what was not scored in any seed has no cell."""
+@dataclass(frozen=True, kw_only=True)
+class AdditionalRow(ScoredRow):
+    """One configuration of a table of additional scores."""
 
-    configuration: int
-    num_seeds: int
-    supervision: str
-    """Which labels it learned from (:mod:`xlt_ray.config.supervision`)."""
     means: Mapping[str, Cell | None]
     """None unless every seed has all languages of the mean."""
-    cells: Mapping[str, Cell]
-    shared: Trained = ()
-    """The trained stages that several of its seeds go on from."""
-    near_constant: Mapping[str, Constant] = field(default_factory=dict)
-    """Languages in which the network of a seed says next to one thing to everything."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +61,7 @@ class AdditionalTable:
     rows: tuple[AdditionalRow, ...]
     is_headline: bool
     """Whether the page shows it; the others are files only."""
-    spread_note: str = ""
-    """What has to stand where its deviations are; empty where seeds share no training."""
-    evidence: Evidence = field(default_factory=Evidence)
+    evidence: Evidence
 
     @property
     def constant_note(self) -> str:
@@ -78,6 +72,11 @@ class AdditionalTable:
             if row.near_constant
         ]
         return f"≡, next to one thing is said to everything: {'; '.join(marked)}." if marked else ""
+
+    @property
+    def spread_note(self) -> str:
+        """What has to stand where its deviations are; empty where seeds share no training."""
+        return spread_note([trial.trained for trial in row.trials] for row in self.rows)
 
     @property
     def supervision_note(self) -> str:
@@ -97,17 +96,38 @@ def additional_frame(snapshot: Snapshot) -> pd.DataFrame:
     ``FIRST:SECOND``, and ``data`` both fingerprints; of averaged weights ``task`` is
     ``TASK-average``.
     """
-    rows = []
-    for view in snapshot.trials:
-        record = snapshot.record(view, "evaluate")
-        if record is None or view.state != "complete":
-            continue
-        identity = {**who(view), "supervision": snapshot.supervision(view)}
-        rows += [{**identity, **row} for row in _rows(record)]
+    rows = [
+        {**who(view), "supervision": snapshot.supervision(view), **row}
+        for view, record in snapshot.evaluated()
+        for row in _additional_rows(record)
+    ]
     frame = typed(pd.DataFrame(rows, columns=list(ADDITIONAL_COLUMNS)))
     return frame.sort_values(
         ["number", "role", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )
+
+
+def _additional_rows(record: StageRecord) -> Iterator[dict[str, Any]]:
+    settings: Any = record.payload["settings"]
+    for score in record.scores:
+        if score.role in ("target", "few_shot"):
+            continue
+        entry = settings["also"][score.task] if score.role == "further" else settings["task"]
+        yield {
+            "role": score.role,
+            **what(score, entry["version"], settings["source_language"]),
+            "num_dropped": score.num_dropped,
+            "data": _data_of(score, record),
+        }
+
+
+def _data_of(score: Score, record: StageRecord) -> str:
+    data: Any = record.payload["data"]
+    if score.role == "average":
+        return str(data[score.split][score.language])
+    if score.role == "pairs":
+        return " ".join(data[score.split][code] for code in score.language.split(":"))
+    return str(data["also"][score.task][score.language])
 
 
 def averaged_scores(further: pd.DataFrame) -> pd.DataFrame:
@@ -133,14 +153,50 @@ def additional_tables(
     tables = []
     by_task = further[further["split"] == "test"].groupby(["role", "task", "source_language"])
     order = ("average", "pairs", "further")
-    for (role, task, source), part in sorted(by_task, key=lambda one: order.index(one[0][0])):
-        metrics = sorted(part["metric"].unique())
-        headline = _published(str(task)) or (objective if objective in metrics else metrics[0])
+    for (role, task, source), part in sorted(by_task, key=lambda pair: order.index(pair[0][0])):
+        metrics = part.groupby("metric", sort=True)
+        headline = objective if objective in metrics.groups else min(metrics.groups)
+        benchmark = BENCHMARK.get(task)
+        if benchmark is not None and not benchmark.is_trained:
+            headline = benchmark.metrics[0]
         tables += [
-            _table(role, str(task), str(source), metric, part, metric == headline, trained)
-            for metric in metrics
+            _table(role, str(task), str(source), str(metric), scores, metric == headline, trained)
+            for metric, scores in metrics
         ]
     return tables
+
+
+def _table(
+    role: Role,
+    task: str,
+    source: str,
+    metric: str,
+    scores: pd.DataFrame,
+    is_headline: bool,
+    trained: Mapping[int, Trained],
+) -> AdditionalTable:
+    languages = tuple(sorted(scores["language"].unique()))
+    means = {"mean": languages}
+    if role == "average":
+        means["mean_without_source"] = tuple(code for code in languages if code != source)
+    if role == "pairs":
+        apart = (pair for pair in languages if len(set(pair.split(":"))) == 2)
+        means["mean_of_two_languages"] = tuple(apart)
+    rows = []
+    for configuration, part in scores.groupby("configuration", sort=True):
+        trials = tuple(trial_scores(part, trained).values())
+        rows.append(
+            AdditionalRow(
+                configuration=int(configuration),
+                trials=trials,
+                supervision=str(part["supervision"].iloc[0]),
+                means={name: mean_of(trials, members) for name, members in means.items()},
+                cells=cells_of(trials, languages),
+            )
+        )
+    return AdditionalTable(
+        role, task, metric, source, languages, means, tuple(rows), is_headline, evidence_of(scores)
+    )
 
 
 def additional_csv(table: AdditionalTable) -> str:
@@ -150,117 +206,165 @@ def additional_csv(table: AdditionalTable) -> str:
     task. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from: its
     deviations are of what was trained after them.
     """
-    names = [*table.means, *table.languages]
     header = ["configuration", "supervision", "num_seeds"]
-    header += [f"{name}{suffix}" for name in names for suffix in ("", "_deviation", "_seeds")]
+    suffixes, beside = ("", "_deviation", "_seeds"), ("items", "chance", "near_constant")
+    columns = [*table.means, *table.languages]
+    header += [f"{column}{suffix}" for column in columns for suffix in suffixes]
+    header += [f"{code}_{name}" for code in table.languages for name in beside]
     lines = []
     for row in table.rows:
         line: list[Any] = [row.configuration, row.supervision, row.num_seeds]
-        for cell in (
-            *(row.means[name] for name in table.means),
-            *map(row.cells.get, table.languages),
-        ):
+        for cell in (*row.means.values(), *map(row.cells.get, table.languages)):
             line += [cell.mean, cell.deviation, cell.num_seeds] if cell else [None, None, 0]
+        constants = row.near_constant
         for code in table.languages:
-            constant = row.near_constant.get(code)
+            constant = constants.get(code)
             line += [table.evidence.sizes.get(code), table.evidence.chance.get(code)]
             line.append(constant and constant.share)
         lines.append([*line, named(row.shared)])
-    beside = ("items", "chance", "near_constant")
-    header += [f"{code}_{name}" for code in table.languages for name in beside]
     return csv_text([*header, "shared_by_seeds"], lines)
 
 
-def _table(
-    role: Role,
-    task: str,
-    source: str,
-    metric: str,
-    part: pd.DataFrame,
-    is_headline: bool,
-    trained: Mapping[int, Trained],
-) -> AdditionalTable:
-    part = part[part["metric"] == metric]
-    languages = tuple(sorted(part["language"].unique()))
-    means = {"mean": languages}
-    if role == "average":
-        means["mean_without_source"] = tuple(
-            language for language in languages if language != source
-        )
-    if role == "pairs":
-        means["mean_of_two_languages"] = tuple(
-            language for language in languages if len(set(language.split(":"))) == 2
-        )
-    constant = near_constant_by_trial(part)
+# -- few shots ----------------------------------------------------------------------------
+
+SHOT_COLUMNS = ("shot_language", "shot_split", "shots", "sample")
+FEW_SHOT_COLUMNS = (
+    *WHO_COLUMNS, "supervision", *SHOT_COLUMNS, *WHAT_COLUMNS, "zero_shot", "gain", "data",
+)  # fmt: skip
+SAMPLE = "few_shot.sample"
+"""The parameter that tells samples apart and configurations not."""
+
+
+@dataclass(frozen=True)
+class FewShotRow:
+    """One way of training and number of shots in one language, over its samples and seeds."""
+
+    configurations: tuple[int, ...]
+    language: str
+    shots: int
+    num_samples: int
+    num_seeds: int
+    supervision: str
+    """Which labels it learned from, shots and all (:mod:`xlt_ray.config.supervision`)."""
+    score: Cell
+    """Test score in the language, one number a trial."""
+    lowest: float
+    highest: float
+    zero_shot: Cell | None
+    """Score of the target stages that the trials go on from; None where one was not scored."""
+    source: Cell | None
+    """Test score in the source language."""
+    source_before: Cell | None
+
+
+@dataclass(frozen=True)
+class FewShotTable:
+    """One metric of one task; rows by language, shots and configuration."""
+
+    task: str
+    metric: str
+    source_language: str
+    rows: tuple[FewShotRow, ...]
+    spread_note: str
+    """What has to stand where its deviations are: samples of one seed share its target training."""
+
+
+def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
+    """One row a complete few-shot trial, split, metric and language: ``FEW_SHOT_COLUMNS``.
+
+    ``language`` is that of the shots or the source language; ``zero_shot`` the same score of the
+    target stage without shots, missing where no complete trial has it, ``gain`` what the shots
+    added to it. Under translated hybrid batches neither is zero-shot: ``supervision`` says so.
+    """
+    before = {
+        (_target_key(view), score.split, score.metric, score.language): score.value
+        for view, record in snapshot.evaluated()
+        for score in record.scores
+        if score.role == "target"
+    }
     rows = []
-    repeats = []
-    for configuration, of_configuration in part.groupby("configuration", sort=True):
-        trials = [
-            TrialScores(
-                int(number),
-                int(of_trial["seed"].iloc[0]),
-                dict(zip(of_trial["language"], of_trial["value"], strict=True)),
-                trained.get(int(number), ()),
-                constant.get(int(number), {}),
-            )
-            for number, of_trial in of_configuration.groupby("number", sort=True)
-        ]
-        rows.append(
-            AdditionalRow(
-                int(configuration),
-                len(trials),
-                str(of_configuration["supervision"].iloc[0]),
-                {name: mean_of(trials, members) for name, members in means.items()},
+    for view, record in snapshot.evaluated():
+        settings: Any = record.payload["settings"]
+        data: Any = record.payload["data"]
+        shots = settings.get("few_shot")
+        for score in record.scores if shots else ():
+            scored = what(score, settings["task"]["version"], settings["source_language"])
+            scored["task"] = score.task.removesuffix(FEW_SHOT_SUFFIX)
+            zero_shot = before.get((_target_key(view), score.split, score.metric, score.language))
+            rows.append(
                 {
-                    language: cell_of([float(value) for value in part_of_language["value"]])
-                    for language, part_of_language in of_configuration.groupby(
-                        "language", sort=True
-                    )
-                },
-                shared_by(trial.trained for trial in trials),
-                constants_of(trial.near_constant for trial in trials),
+                    **who(view),
+                    "supervision": record.supervision,
+                    **{name: shots[name.removeprefix("shot_")] for name in SHOT_COLUMNS},
+                    **scored,
+                    "zero_shot": zero_shot,
+                    "gain": None if zero_shot is None else score.value - zero_shot,
+                    "data": data[score.split][score.language],
+                }
             )
-        )
-        repeats.append([trial.trained for trial in trials])
-    note = spread_note(repeats)
-    return AdditionalTable(
-        role,
-        task,
-        metric,
-        source,
-        languages,
-        means,
-        tuple(rows),
-        is_headline,
-        note,
-        evidence_of(part),
+    frame = typed(pd.DataFrame(rows, columns=list(FEW_SHOT_COLUMNS)))
+    return frame.astype({"zero_shot": float, "gain": float}).sort_values(
+        ["number", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )
 
 
-def _published(task: str) -> str:
-    """The metric of a retrieval task of XTREME; empty of any other task."""
-    benchmark = BENCHMARK.get(task)
-    return "" if benchmark is None or benchmark.is_trained else benchmark.metrics[0]
+def few_shot_tables(
+    frame: pd.DataFrame, snapshot: Snapshot, sweep: Mapping[str, Any]
+) -> list[FewShotTable]:
+    """Test scores of the metric of the objective, one table a task and source language.
+
+    Samples of the same size are one row, with the spread over them.
+    """
+    metric = str(sweep["objective"]["metric"])
+    test = frame[(frame["split"] == "test") & (frame["metric"] == metric)]
+    ways = {view.number: _way(view) for view in snapshot.trials}
+    test = test.assign(way=test["number"].map(ways))
+    trained = trained_stages(snapshot.trials)
+    tables = []
+    for (task, source), of_task in test.groupby(["task", "source_language"], sort=True):
+        groups = of_task.groupby(["shot_language", "shots", "way"], sort=True)
+        rows = [_few_shot_row(part, str(source)) for _, part in groups]
+        numbers = (part["number"].unique() for _, part in groups)
+        note = spread_note([trained[int(number)] for number in of_row] for of_row in numbers)
+        rows.sort(key=lambda row: (row.language, row.shots, row.configurations))
+        tables.append(FewShotTable(str(task), metric, str(source), tuple(rows), note))
+    return tables
 
 
-def _rows(record: StageRecord) -> Iterator[dict[str, Any]]:
-    settings: Any = record.payload["settings"]
-    for score in record.scores:
-        if score.role in ("target", "few_shot"):
-            continue
-        entry = settings["also"][score.task] if score.role == "further" else settings["task"]
-        yield {
-            "role": score.role,
-            **what(score, entry["version"], settings["source_language"]),
-            "num_dropped": score.num_dropped,
-            "data": _data_of(score, record),
-        }
+def _few_shot_row(part: pd.DataFrame, source: str) -> FewShotRow:
+    language, shots = part["shot_language"].iloc[0], part["shots"].iloc[0]
+    of_language, of_source = part[part["language"] == language], part[part["language"] == source]
+    return FewShotRow(
+        configurations=tuple(sorted({int(number) for number in of_language["configuration"]})),
+        language=str(language),
+        shots=int(shots),
+        num_samples=int(of_language["sample"].nunique()),
+        num_seeds=int(of_language["seed"].nunique()),
+        supervision=str(of_language["supervision"].iloc[0]),
+        score=cell_of(of_language["value"]),
+        lowest=float(of_language["value"].min()),
+        highest=float(of_language["value"].max()),
+        zero_shot=_before(of_language),
+        source=None if of_source.empty else cell_of(of_source["value"]),
+        source_before=_before(of_source),
+    )
 
 
-def _data_of(score: Score, record: StageRecord) -> str:
-    data: Any = record.payload["data"]
-    if score.role == "average":
-        return str(data[score.split][score.language])
-    if score.role == "pairs":
-        return " ".join(data[score.split][code] for code in score.language.split(":"))
-    return str(data["also"][score.task][score.language])
+def _before(part: pd.DataFrame) -> Cell | None:
+    """The mean of the trials' scores without shots; a seed's samples share one, so that the
+    deviation is over seeds."""
+    if part.empty or part["zero_shot"].isna().any():
+        return None
+    by_seed = cell_of(part.drop_duplicates("seed")["zero_shot"])
+    return replace(by_seed, mean=cell_of(part["zero_shot"]).mean)
+
+
+def _way(view: TrialView) -> str:
+    """All that was searched over but the sample."""
+    return repr(
+        sorted((path, str(value)) for path, value in view.assignment.items() if path != SAMPLE)
+    )
+
+
+def _target_key(view: TrialView) -> str:
+    return next((stage.key for stage in view.stages if stage.kind == "target"), "")

@@ -99,33 +99,21 @@ def _scores(model: Exported) -> Iterator[tuple[str, str, str]]:
     for task in dict.fromkeys([*first, *(score.task for score in model.scores)]):
         of_task = [score for score in model.scores if score.task == task]
         scores = {(score.split, score.metric, score.language): score for score in of_task}
-        metrics = tuple(model.tasks.get(task, {}).get("metrics", ()))
-
-        def order(column: tuple[str, str], metrics: Sequence[str] = metrics) -> tuple[Any, ...]:
-            split, metric = column
-            place = metrics.index(metric) if metric in metrics else len(metrics)
-            return split != "test", place, column
-
-        columns = {(score.split, score.metric) for score in of_task}
-        columns |= {("test", metric) for metric in metrics}
+        metrics = list(model.tasks.get(task, {}).get("metrics", ()))
+        known = {(score.split, score.metric) for score in of_task}
+        known |= {("test", metric) for metric in metrics}
+        metrics += sorted({metric for _, metric in known} - set(metrics))
+        columns = sorted(known, key=lambda c: (c[0] != "test", metrics.index(c[1]), c[0]))
         wanted = model.languages if task == model.task else ()
         languages = [*wanted, *sorted({score.language for score in of_task} - set(wanted))]
-        rows = [
-            [
-                language,
-                *(
-                    f"{100 * scores[split, metric, language].value:.1f}"
-                    if (split, metric, language) in scores
-                    else "–"
-                    for split, metric in sorted(columns, key=order)
-                ),
-                _num_tested(of_task, language),
-            ]
-            for language in languages
-        ]
-        head = [f"{split} {metric}" for split, metric in sorted(columns, key=order)]
+        rows = []
+        for code in languages:
+            cells = [scores.get((split, metric, code)) for split, metric in columns]
+            printed = ["–" if cell is None else f"{100 * cell.value:.1f}" for cell in cells]
+            rows.append([code, *printed, _num_tested(of_task, code)])
+        head = ["language", *(f"{split} {metric}" for split, metric in columns), "test examples"]
         means = _means(model, scores, languages, metrics[0]) if task == model.task else ""
-        yield task, _table(["language", *head, "test examples"], rows), means
+        yield task, _table(head, rows), means
 
 
 def _means(model: Exported, scores: _Scores, languages: Sequence[str], metric: str) -> str:
@@ -147,12 +135,8 @@ def _means(model: Exported, scores: _Scores, languages: Sequence[str], metric: s
 
 
 def _num_tested(scores: Sequence[ExportedScore], language: str) -> str:
-    numbers = {
-        score.num_examples
-        for score in scores
-        if (score.language, score.split) == (language, "test")
-    }
-    return ", ".join(map(str, sorted(numbers))) or "–"
+    tested = [score for score in scores if (score.language, score.split) == (language, "test")]
+    return ", ".join(map(str, sorted({score.num_examples for score in tested}))) or "–"
 
 
 def _stages(model: Exported) -> str:
@@ -184,17 +168,14 @@ def _fingerprints(data: Mapping[str, Any]) -> str:
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in values.items():
-        text = value
+    def text(value: Any) -> str:
         if isinstance(value, Mapping):
-            text = f"({_settings(value)})"
-        elif isinstance(value, float):
-            text = f"{value:g}"
-        elif isinstance(value, list | tuple):
-            text = " ".join(map(str, value))
-        parts.append(f"{name} {text}")
-    return ", ".join(parts)
+            return f"({_settings(value)})"
+        if isinstance(value, list | tuple):
+            return " ".join(map(str, value))
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{name} {text(value)}" for name, value in values.items())
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,40 +1,41 @@
 """Configurations of several sweeps against the first: paired by seed, language by language.
 
-Each sweep sends the configuration that its own rule selects, unless the user names one. Only scores
-on the same data are compared: a language whose test data differ, or that one side lacks, is named
-and left out. Means are over the languages that all sides have in all their seeds.
-
-A difference is tested where its pairs are independent (:mod:`xlt_ray.report.replication`) and
-neither side was chosen for its scores on these seeds. The best of 50 equal configurations beats a
-single one on the seeds that chose it far more often than a test allows for; on fresh seeds
-(``xlt confirm``) it does not. So a comparison takes fresh seeds where every side has some, and
-otherwise says how to get them.
+Only scores on the same data are compared. Means are over the languages that all sides have in all
+their seeds. A difference is tested where its pairs are independent and neither side was chosen for
+its scores on these seeds: the best of 50 equal configurations beats a single one on the seeds that
+chose it far more often than a test allows for, on fresh seeds (``xlt confirm``) it does not. So a
+comparison takes fresh seeds where every side has some, and otherwise says how to get them.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NoReturn
+
+import pandas as pd
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView, facts_label
-from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.frames import Snapshot, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.item_uncertainty import OverItems, ReadItems, kept_of, over_items
 from xlt_ray.report.labels import value_label
 from xlt_ray.report.provenance import model_of, weights_of
-from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
 from xlt_ray.report.selection import header, is_oracle, num_candidates
 from xlt_ray.report.stats import (
     ALPHA,
     MIN_SEEDS_FOR_STAR,
+    Interval,
     Paired,
+    Trained,
     deserves_star,
     given_stages,
     holm,
+    named,
     paired,
+    shared_by,
+    shared_on_one_side,
 )
 from xlt_ray.report.tables import (
     LanguageTable,
@@ -44,9 +45,6 @@ from xlt_ray.report.tables import (
     note,
     tables_of,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -111,56 +109,36 @@ def candidate_of(
         LedgerError: no trial is complete, or the configuration has none, does not exist, or was
             trained on few shots of a target language.
     """
-    sweep, name = snapshot.sweep, snapshot.name
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    best = snapshot.best_configuration
+    sweep, name, best = snapshot.sweep, snapshot.name, snapshot.best_configuration
     chosen = best if configuration is None else configuration
     if chosen is None:
         raise LedgerError(f"{name}: no trial is complete yet; compare it later")
-    table_and_row = next(
-        (
-            (table, row)
-            for table in tables_of(snapshot)
-            for row in table.rows
-            if row.configuration == chosen and row.trials
-        ),
-        None,
-    )
-    if table_and_row is None:
-        scored = sorted(
-            {int(score) for score in scores[scores["stage"] == "evaluate"]["configuration"]}
-        )
-        shots = shots_of(snapshot, chosen)
-        problem = (
-            f"was trained on labels of a target language ({shots}) and is not zero-shot; its "
-            "scores stand in the report's table of few shots, beside those without shots"
-            if shots
-            else f"has no test scores of {sweep['objective']['metric']}"
-        )
-        listed = ", ".join(map(str, scored)) or "none"
-        raise LedgerError(
-            f"{name}/{chosen}: {problem}; with {'zero-shot ' if shots else ''}scores: {listed}"
-        )
-    table, row = table_and_row
+    by_configuration = {
+        row.configuration: (table, row)
+        for table in reversed(tables_of(snapshot))
+        for row in table.rows
+        if row.trials
+    }
+    if chosen not in by_configuration:
+        _refuse(snapshot, chosen)
+    table, row = by_configuration[chosen]
+    trials, scores, stages = (make(snapshot) for make in (trials_frame, scores_frame, stages_frame))
     rivals = trials[trials["configuration"].isin([row.configuration for row in table.rows])]
     candidates = num_candidates(rivals)
-    rule = header(sweep, table.source_language)
     numbers = {trial.number for trial in row.trials}
     part = scores[scores["number"].isin(numbers) & (scores["stage"] == "evaluate")]
     part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
-    stages = stages_frame(snapshot)
     made = stages[stages["number"].isin(numbers)]
+    by_hand = f"Configuration {chosen} of {candidates} was named by hand."
     candidate = Candidate(
         sweep=name,
         table=table,
         row=row,
-        rule=rule
-        if chosen == best
-        else f"Configuration {chosen} of {candidates} was named by hand.",
+        rule=header(sweep, table.source_language) if chosen == best else by_hand,
         is_oracle=is_oracle(sweep) and chosen == best,
         data=_data_of(part),
-        runtimes=frozenset(runtime for runtime in made["runtime"] if runtime),
-        versions=frozenset(version for version in made["versions"] if version),
+        runtimes=frozenset(filter(None, made["runtime"])),
+        versions=frozenset(filter(None, made["versions"])),
         facts=frozenset(view.facts for view in snapshot.trials if view.number in numbers),
         num_candidates=candidates,
         is_best=row is table.rows[0],
@@ -169,6 +147,25 @@ def candidate_of(
         read=kept_of(snapshot, table.task, table.metric),
     )
     return replace(candidate, fresh=_fresh(candidate, snapshot, confirmations))
+
+
+def _refuse(snapshot: Snapshot, configuration: int) -> NoReturn:
+    """Say why a configuration without test scores has none."""
+    scores = scores_frame(snapshot)
+    scored = sorted(set(scores[scores["stage"] == "evaluate"]["configuration"]))
+    shots = shots_of(snapshot, configuration)
+    metric = snapshot.sweep["objective"]["metric"]
+    problem = (
+        f"was trained on labels of a target language ({shots}) and is not zero-shot; its "
+        "scores stand in the report's table of few shots, beside those without shots"
+        if shots
+        else f"has no test scores of {metric}"
+    )
+    listed = ", ".join(map(str, scored)) or "none"
+    raise LedgerError(
+        f"{snapshot.name}/{configuration}: {problem}; with {'zero-shot ' if shots else ''}scores: "
+        f"{listed}"
+    )
 
 
 def shots_of(snapshot: Snapshot, configuration: int) -> str:
@@ -188,7 +185,8 @@ def shots_of(snapshot: Snapshot, configuration: int) -> str:
 def _fresh(chosen: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Candidate | None:
     """The configuration's run on most fresh seeds; None if it was never run again."""
     used = {view.seed for view in snapshot.trials}
-    science = _science(snapshot, next(v for v in snapshot.trials if v.number in _numbers(chosen)))
+    first = chosen.row.trials[0].number
+    science = _science(snapshot, next(view for view in snapshot.trials if view.number == first))
     runs = []
     for confirmation in among:
         alike = {
@@ -204,25 +202,13 @@ def _fresh(chosen: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> 
                 runs.append(run)
     if not runs:
         return None
-    most = max(runs, key=lambda one: one.row.num_seeds)
-    return replace(
-        most,
-        sweep=chosen.sweep,
-        row=replace(
-            most.row, configuration=chosen.row.configuration, parameters=chosen.row.parameters
-        ),
-        rule=chosen.rule,
-        is_oracle=chosen.is_oracle,
-        num_candidates=chosen.num_candidates,
-        is_best=chosen.is_best,
-        rank=chosen.rank,
-        next_seed=chosen.next_seed,
-        run_by=most.sweep,
+    most = max(runs, key=lambda run: run.row.num_seeds)
+    row = replace(
+        most.row, configuration=chosen.row.configuration, parameters=chosen.row.parameters
     )
-
-
-def _numbers(candidate: Candidate) -> set[int]:
-    return {trial.number for trial in candidate.row.trials}
+    measured = ("table", "data", "runtimes", "versions", "facts", "read")
+    of_run = {name: getattr(most, name) for name in measured}
+    return replace(chosen, row=row, run_by=most.sweep, fresh=None, **of_run)
 
 
 def _science(snapshot: Snapshot, view: TrialView) -> Any:
@@ -242,11 +228,10 @@ def _science(snapshot: Snapshot, view: TrialView) -> Any:
 
 
 def _data_of(scores: pd.DataFrame) -> dict[str, str]:
-    by_language: dict[str, set[str]] = {}
-    columns = ("language", "data", "num_examples", "task_version")
-    for language, *data in zip(*(scores[name] for name in columns), strict=True):
-        by_language.setdefault(str(language), set()).add(" ".join(map(str, data)))
-    return {language: ", ".join(sorted(data)) for language, data in by_language.items()}
+    columns = [scores[name].astype(str) for name in ("data", "num_examples", "task_version")]
+    scored = columns[0].str.cat(columns[1:], sep=" ")
+    by_language = scored.groupby(scores["language"]).unique()
+    return {str(code): ", ".join(sorted(data)) for code, data in by_language.items()}
 
 
 def was_chosen_here(winner: Candidate, among: Sequence[Candidate]) -> bool:
@@ -326,19 +311,19 @@ def _has(candidate: Candidate, start: int) -> bool:
     return candidate.trials.keys() >= set(range(start, start + MIN_SEEDS_FOR_STAR))
 
 
-@dataclass(frozen=True)
+@dataclass
 class ComparisonRow:
     """One language, or one mean over languages, of two candidates."""
 
     kind: Literal["language", "mean", "mean_without_source"]
     languages: tuple[str, ...]
-    baseline: float | None
+    baseline: float | None = None
     """Mean over the paired seeds; None without pairs."""
-    other: float | None
-    paired: Paired | None
-    p_holm: float | None
+    other: float | None = None
+    paired: Paired | None = None
+    p_holm: float | None = None
     """Languages: corrected over the languages of this comparison. Means: over its candidates."""
-    is_significant: bool
+    is_significant: bool = False
     """By the test over seeds alone."""
     items: OverItems | None = None
     """What the test items say; None where some network has none."""
@@ -380,17 +365,33 @@ def compare(candidates: Sequence[Candidate]) -> list[Comparison]:
         and all(code in trial.scores for candidate in candidates for trial in candidate.row.trials)
     ]
     comparisons = [_compared(first, candidate, candidates, common) for candidate in rest]
-    return [_with_items(comparison) for comparison in _with_corrected_means(comparisons)]
+    for comparison in comparisons:
+        _correct([comparison], "language")
+    for kind in ("mean", "mean_without_source"):
+        _correct(comparisons, kind)
+    return comparisons
+
+
+def _correct(comparisons: Sequence[Comparison], kind: str) -> None:
+    """Correct the p-values of all lines of a kind as one family, and give them their stars."""
+    family = [
+        (comparison, line)
+        for comparison in comparisons
+        for line in comparison.lines
+        if line.kind == kind
+    ]
+    corrected = holm([line.paired.p if line.paired else None for _, line in family])
+    for (comparison, line), p in zip(family, corrected, strict=True):
+        is_won = line.paired is not None and deserves_star(p, line.paired.num_pairs)
+        line.p_holm, line.is_significant = p, is_won and not comparison.is_chosen_here
 
 
 def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """A comparison as ``xlt compare --json`` prints it; the keys are documented and stable."""
     first = comparisons[0].baseline
-    candidates = [first, *(comparison.other for comparison in comparisons)]
+    evidence = first.table.evidence
     return {
-        "task": first.table.task,
-        "metric": first.table.metric,
-        "source_language": first.table.source_language,
+        **{name: getattr(first.table, name) for name in _ALIKE},
         "contenders": [
             {
                 "sweep": candidate.sweep,
@@ -407,7 +408,7 @@ def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                     path: value_label(value) for path, value in candidate.row.parameters.items()
                 },
             }
-            for candidate in candidates
+            for candidate in (first, *(comparison.other for comparison in comparisons))
         ],
         "comparisons": [
             {
@@ -417,7 +418,7 @@ def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
                 "given": [stage.label for stage in comparison.given],
                 "notes": list(comparison.notes),
                 "rows": [
-                    _line_json(line) | {"chance": first.table.evidence.mean_chance(line.languages)}
+                    {**_line_json(line), "chance": evidence.mean_chance(line.languages)}
                     for line in comparison.lines
                 ],
             }
@@ -426,18 +427,26 @@ def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     }
 
 
+_ALIKE = ("task", "metric", "source_language")
+"""What all candidates of a comparison have in common."""
+
+
 def _line_json(line: ComparisonRow) -> dict[str, Any]:
     result, items = line.paired, line.items
-    interval = result and result.interval
-    over_both, drawn = items and items.interval, items and items.drawn
+    drawn = items.drawn if items else None
+
+    def ends(prefix: str, interval: Interval | None) -> dict[str, Any]:
+        return {f"{prefix}{end}": interval and getattr(interval, end) for end in ("low", "high")}
+
+    interval = result.interval if result else None
+    over_both = items.interval if items else None
     return {
         "kind": line.kind,
         "languages": list(line.languages),
         "baseline": line.baseline,
         "other": line.other,
         "difference": result and result.difference,
-        "low": interval and interval.low,
-        "high": interval and interval.high,
+        **ends("", interval),
         "interval": interval and interval.method,
         "num_pairs": result.num_pairs if result else 0,
         "p": result and result.p,
@@ -446,11 +455,9 @@ def _line_json(line: ComparisonRow) -> dict[str, Any]:
         "is_significant": line.is_significant,
         "items": dict(items.sizes) if items else None,
         "num_items": items and items.num_items,
-        "two_level_low": over_both and over_both.low,
-        "two_level_high": over_both and over_both.high,
+        **ends("two_level_", over_both),
         "two_level_interval": over_both and over_both.method,
-        "items_low": drawn and drawn.interval.low,
-        "items_high": drawn and drawn.interval.high,
+        **ends("items_", drawn.interval if drawn else None),
         "items_p": drawn and drawn.p,
         "items_p_holm": items and items.p_holm,
     }
@@ -463,14 +470,14 @@ def _refuse_unlike(candidates: Sequence[Candidate]) -> None:
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise LedgerError(f"{twice}: is named twice; compare it with another one")
-    first = candidates[0].table
     for candidate in candidates[1:]:
-        for name in ("task", "metric", "source_language"):
-            value, wanted = getattr(candidate.table, name), getattr(first, name)
+        for name in _ALIKE:
+            value, wanted = getattr(candidate.table, name), getattr(candidates[0].table, name)
+            what = name.replace("_", " ")
             if value != wanted:
                 raise LedgerError(
-                    f"{candidate.label}: its {name.replace('_', ' ')} is {value} and that of "
-                    f"{labels[0]} is {wanted}; compare sweeps of one {name.replace('_', ' ')}"
+                    f"{candidate.label}: its {what} is {value} and that of {labels[0]} is "
+                    f"{wanted}; compare sweeps of one {what}"
                 )
 
 
@@ -478,8 +485,7 @@ def _compared(
     first: Candidate, second: Candidate, candidates: Sequence[Candidate], common: Sequence[str]
 ) -> Comparison:
     seeds = tuple(sorted(first.trials.keys() & second.trials.keys()))
-    languages = [*first.table.languages]
-    languages += [code for code in second.table.languages if code not in languages]
+    languages = list(dict.fromkeys([*first.table.languages, *second.table.languages]))
     same = [code for code in languages if first.data.get(code, 0) == second.data.get(code, 1)]
     source = first.table.source_language
     lines = [_line("language", (code,), first, second, seeds) for code in same]
@@ -488,19 +494,25 @@ def _compared(
         lines.insert(0, _line("mean", tuple(common), first, second, seeds))
     if without:
         lines.insert(0, _line("mean_without_source", without, first, second, seeds))
+    given = _given(first, second, seeds)
+    if first.read and second.read and seeds:
+        baseline = [first.read(first.trials[seed].number) for seed in seeds]
+        compared = [second.read(second.trials[seed].number) for seed in seeds]
+        results = over_items([line.languages for line in lines], compared, baseline)
+        for line, items in zip(lines, results, strict=True):
+            if items and given:
+                items = replace(items, interval=given_stages(items.interval))
+            line.items = items
     notes = _notes(first, second, seeds, languages, same, common)
-    comparison = Comparison(
+    return Comparison(
         baseline=first,
         other=second,
         seeds=seeds,
-        given=_given(first, second, seeds),
+        given=given,
         is_chosen_here=any(was_chosen_here(candidate, candidates) for candidate in (first, second)),
         lines=tuple(lines),
         notes=(*notes, *selection_notes(first, second, candidates)),
     )
-    return _corrected(
-        [comparison], [(0, place) for place, line in enumerate(lines) if line.kind == "language"]
-    )[0]
 
 
 def _line(
@@ -511,26 +523,20 @@ def _line(
     seeds: Sequence[int],
 ) -> ComparisonRow:
     pairs = {seed: (first.trials[seed].scores, second.trials[seed].scores) for seed in seeds}
-    scored = [
-        seed for seed in seeds if all(code in pair for pair in pairs[seed] for code in languages)
-    ]
+    scored = {
+        seed: [statistics.fmean(scores[code] for code in languages) for scores in sides]
+        for seed, sides in pairs.items()
+        if all(code in scores for scores in sides for code in languages)
+    }
     if not scored:
-        return ComparisonRow(kind, languages, None, None, None, None, False)
-    baseline, compared = (
-        [statistics.fmean(pairs[seed][side][code] for code in languages) for seed in scored]
-        for side in (0, 1)
-    )
+        return ComparisonRow(kind, languages)
+    are_independent = not _given(first, second, [*scored])
     return ComparisonRow(
-        kind=kind,
-        languages=languages,
-        baseline=statistics.fmean(baseline),
-        other=statistics.fmean(compared),
-        paired=paired(
-            [b - a for a, b in zip(baseline, compared, strict=True)],
-            are_independent=not _given(first, second, scored),
-        ),
-        p_holm=None,
-        is_significant=False,
+        kind,
+        languages,
+        baseline=statistics.fmean(baseline for baseline, _ in scored.values()),
+        other=statistics.fmean(compared for _, compared in scored.values()),
+        paired=paired([b - a for a, b in scored.values()], are_independent=are_independent),
     )
 
 
@@ -540,64 +546,6 @@ def _given(first: Candidate, second: Candidate, seeds: Sequence[int]) -> Trained
     )
 
 
-def _with_corrected_means(comparisons: list[Comparison]) -> list[Comparison]:
-    for kind in ("mean", "mean_without_source"):
-        family = [
-            (number, place)
-            for number, comparison in enumerate(comparisons)
-            for place, line in enumerate(comparison.lines)
-            if line.kind == kind
-        ]
-        comparisons = _corrected(comparisons, family)
-    return comparisons
-
-
-def _with_items(comparison: Comparison) -> Comparison:
-    """The comparison with what the items of the paired seeds say of every line."""
-    sides = (comparison.baseline, comparison.other)
-    if any(side.read is None for side in sides) or not comparison.seeds:
-        return comparison
-    baseline, compared = (
-        [side.read(side.trials[seed].number) for seed in comparison.seeds] if side.read else []
-        for side in sides
-    )
-    results = over_items([line.languages for line in comparison.lines], compared, baseline)
-    if comparison.given:
-        results = [
-            result and replace(result, interval=given_stages(result.interval)) for result in results
-        ]
-    lines = (
-        replace(line, items=items) for line, items in zip(comparison.lines, results, strict=True)
-    )
-    return replace(comparison, lines=tuple(lines))
-
-
-def _corrected(
-    comparisons: Sequence[Comparison], family: Sequence[tuple[int, int]]
-) -> list[Comparison]:
-    """The comparisons with the p-values of a family (comparison, line) corrected, and their
-    stars."""
-    lines = [list(comparison.lines) for comparison in comparisons]
-    results = [lines[number][place].paired for number, place in family]
-    corrected = holm([result.p if result else None for result in results])
-    for (number, place), result, p in zip(family, results, corrected, strict=True):
-        is_won = result is not None and deserves_star(p, result.num_pairs)
-        lines[number][place] = replace(
-            lines[number][place],
-            p_holm=p,
-            is_significant=is_won and not comparisons[number].is_chosen_here,
-        )
-    return [
-        replace(comparison, lines=tuple(part))
-        for comparison, part in zip(comparisons, lines, strict=True)
-    ]
-
-
-def _made_by(candidate: Candidate) -> str:
-    """Versions and commits of the code that trained and scored a candidate."""
-    return " and ".join(sorted(candidate.versions)) or "versions that nobody has kept"
-
-
 def _notes(
     first: Candidate,
     second: Candidate,
@@ -605,72 +553,73 @@ def _notes(
     languages: Sequence[str],
     same: Sequence[str],
     common: Sequence[str],
-) -> tuple[str, ...]:
-    notes = []
+) -> Iterator[str]:
     if not seeds:
-        notes.append("no seed in common: nothing can be paired")
+        yield "no seed in common: nothing can be paired"
     elif len(seeds) < MIN_SEEDS_FOR_STAR:
-        notes.append(
+        yield (
             f"{len(seeds)} paired seed{'' if len(seeds) == 1 else 's'}: nothing can be "
             f"significant below {MIN_SEEDS_FOR_STAR}"
         )
     elif len(same) * 2 ** (1 - len(seeds)) > ALPHA:
         needed = next(n for n in range(len(seeds), 99) if len(same) * 2 ** (1 - n) <= ALPHA)
-        notes.append(
+        yield (
             f"with {len(same)} languages to correct for, no single one can be significant below "
             f"{needed} seeds"
         )
-    other_data = [
-        language
-        for language in languages
-        if language in first.data and language in second.data and language not in same
-    ]
-    if other_data:
-        notes.append(f"scored on other data, not compared: {', '.join(other_data)}")
-    lacking = [
-        language for language in languages if (language in first.data) != (language in second.data)
-    ]
-    if lacking:
-        notes.append(f"scored on one side alone, not compared: {', '.join(lacking)}")
-    outside = [language for language in same if language not in common]
-    if outside:
-        notes.append(f"not in the means, as some seed or sweep lacks them: {', '.join(outside)}")
+    sides = (first, second)
+    num_scored = {code: sum(code in side.data for side in sides) for code in languages}
+    left_out = {
+        "scored on other data, not compared": [
+            code for code in languages if num_scored[code] == 2 and code not in same
+        ],
+        "scored on one side alone, not compared": [
+            code for code in languages if num_scored[code] == 1
+        ],
+        "not in the means, as some seed or sweep lacks them": [
+            code for code in same if code not in common
+        ],
+    }
+    yield from (f"{text}: {', '.join(codes)}" for text, codes in left_out.items() if codes)
     if first.runtimes != second.runtimes:
-        notes.append("made under different numeric runtimes: last bits may differ")
+        yield "made under different numeric runtimes: last bits may differ"
     if first.versions != second.versions:
-        makers = (f"{candidate.label} by {_made_by(candidate)}" for candidate in (first, second))
-        notes.append(f"made by different versions: {', '.join(makers)}")
-    for candidate in (first, second):
-        if len(candidate.facts) > 1:
-            notes.append(
-                f"seeds of {candidate.label} were made with different facts (data, weights or "
-                f"code): the sets {facts_label(candidate.facts)} of its sweep"
+        unknown = "versions that nobody has kept"
+        makers = (
+            f"{side.label} by {' and '.join(sorted(side.versions)) or unknown}" for side in sides
+        )
+        yield f"made by different versions: {', '.join(makers)}"
+    for side in sides:
+        if len(side.facts) > 1:
+            yield (
+                f"seeds of {side.label} were made with different facts (data, weights or code): "
+                f"the sets {facts_label(side.facts)} of its sweep"
             )
     given = _given(first, second, seeds)
     if given:
-        notes.append(
+        yield (
             f"seeds share one training of {named(given)}, which the other side has not: there is "
             "no test, and the interval is of what was trained after it and leaves out its luck; "
             "seed: per_trial there, or xlt confirm, trains one for each seed"
         )
-    both = shared_by(first.trials[seed].trained for seed in seeds)
-    both = tuple(stage for stage in both if stage.key not in {shared.key for shared in given})
+    shared = shared_by(first.trials[seed].trained for seed in seeds)
+    both = tuple(stage for stage in shared if stage.key not in {each.key for each in given})
     if both:
-        notes.append(f"all is told given one training of {named(both)}, which both sides share")
-    if small := first.table.evidence.small_note():
-        notes.append(small)
-    if cut := first.table.evidence.cut_note():
-        notes.append(cut)
-    for candidate in (first, second):
-        notes += evidence_notes(candidate.label, candidate.row.near_constant)
-        if candidate.is_oracle:
-            notes.append(f"{candidate.label} was chosen by an oracle: not zero-shot")
-        marked = note([(candidate.row.configuration, candidate.row.supervision)])
+        yield f"all is told given one training of {named(both)}, which both sides share"
+    evidence = first.table.evidence
+    yield from filter(None, (evidence.small_note(), evidence.cut_note()))
+    for side in sides:
+        constants = side.row.near_constant
+        if constants:
+            listed = "; ".join(f"{code}: {constant}" for code, constant in constants.items())
+            yield f"{side.label} says next to one thing to everything: {listed}"
+        if side.is_oracle:
+            yield f"{side.label} was chosen by an oracle: not zero-shot"
+        marked = note([(side.row.configuration, side.row.supervision)])
         if marked:
-            notes.append(f"{candidate.sweep}: {marked.rstrip('.')}")
+            yield f"{side.sweep}: {marked.rstrip('.')}"
     if is_translate_train(first.row.supervision) != is_translate_train(second.row.supervision):
-        notes.append(
+        yield (
             "one side is zero-shot and the other translate-train: what sets them apart may be the "
             "text in the scored languages alone"
         )
-    return tuple(notes)

@@ -3,8 +3,7 @@
 The score that selected a configuration is the best of many, so it is too good on average, the
 more so the more configurations were tried and the noisier a score is. On seeds that took no part
 in the selection the same configuration has no such advantage: their mean is what to expect, and
-the difference is the selection bias. Means are over fresh seeds, intervals Student's
-(:func:`xlt_ray.report.stats.summary`).
+the difference is the selection bias. Intervals are Student's, over fresh seeds.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
@@ -29,7 +28,6 @@ CONFIRMATION_COLUMNS = (
     "configuration", "rank", "measure", "languages", "selected", "num_selecting_seeds", "fresh",
     "num_fresh_seeds", "low", "high", "bias", "bias_low", "bias_high",
 )  # fmt: skip
-Measure = Literal["objective", "source", "mean_without_source", "mean"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Confirmed:
     """In the sweep that selected it."""
     rank: int
     """Among that sweep's configurations, from 1."""
-    measure: Measure
-    """The objective, which selected; the others are test scores."""
+    measure: str
+    """``objective``, which selected; ``source``, ``mean_without_source``, ``mean``: test scores."""
     languages: tuple[str, ...]
     """The languages of a test score that every seed of both sweeps has; empty for the objective."""
     selected: float
@@ -61,12 +59,8 @@ class Confirmed:
         if self.fresh is None or self.fresh.interval is None:
             return None
         interval = self.fresh.interval
-        return Interval(
-            self.selected - interval.high,
-            self.selected - interval.low,
-            interval.method,
-            interval.level,
-        )
+        low, high = self.selected - interval.high, self.selected - interval.low
+        return Interval(low, high, interval.method)
 
 
 @dataclass(frozen=True)
@@ -97,14 +91,9 @@ def winners(snapshot: Snapshot, top: int) -> list[TrialView]:
             f"{snapshot.name}: {len(ranked)} configurations are complete, not {top}; "
             f"give --top {len(ranked)} or less"
         )
-    return [
-        next(
-            trial
-            for trial in snapshot.trials
-            if trial.configuration == configuration and trial.state == "complete"
-        )
-        for configuration in ranked[:top]
-    ]
+    complete = (trial for trial in reversed(snapshot.trials) if trial.state == "complete")
+    first_trial = {trial.configuration: trial for trial in complete}
+    return [first_trial[configuration] for configuration in ranked[:top]]
 
 
 def confirmation_of(
@@ -118,30 +107,39 @@ def confirmation_of(
     Raises:
         LedgerError: a configuration has no test scores in ``snapshot``.
     """
-    trials, again = trials_frame(snapshot), trials_frame(fresh)
     rows: list[Confirmed] = []
-    notes: dict[str, None] = {}
+    notes: list[str] = []
     for number, configuration in enumerate(configurations):
         measured: list[_Measured] = [
-            ("objective", (), _objectives(trials, configuration), _objectives(again, number))
+            ("objective", (), _objectives(snapshot, configuration), _objectives(fresh, number))
         ]
         shots = shots_of(snapshot, configuration)
         if shots:
-            notes[f"configuration {configuration} was trained on {shots}, not zero-shot: its test "
-                  "scores are in the report's table of few shots"] = None  # fmt: skip
+            notes.append(
+                f"configuration {configuration} was trained on {shots}, not zero-shot: its test "
+                "scores are in the report's table of few shots"
+            )
         else:
-            selected, repeated = candidate_of(snapshot, configuration), _repeated(fresh, number)
-            marked = note([(configuration, selected.row.supervision)])
-            if marked:
-                notes[marked.rstrip(".")] = None
-            languages, missing = _common(selected, repeated)
+            # No fresh seed of it may be complete yet.
+            is_repeated = bool(_objectives(fresh, number))
+            sides = [candidate_of(snapshot, configuration)]
+            sides += [candidate_of(fresh, number)] if is_repeated else []
+            table, trials = sides[0].table, [side.row.trials for side in sides]
+            marked = note([(configuration, sides[0].row.supervision)])
+            notes += [marked.rstrip(".")] if marked else []
+            languages = _common(sides)
+            missing = [code for code in table.languages if code not in languages]
             if missing:
-                notes[f"means of configuration {configuration} are without {', '.join(missing)}: "
-                      "not scored, or on other data, in one of the sweeps"] = None  # fmt: skip
-            measured += [
-                (measure, part, _means(selected, part), _means(repeated, part))
-                for measure, part in _measures(languages, selected.table.source_language)
-            ]
+                notes.append(
+                    f"means of configuration {configuration} are without {', '.join(missing)}: "
+                    "not scored, or on other data, in one of the sweeps"
+                )
+            for measure, part in _measures(languages, table.source_language):
+                before, *after = [
+                    [statistics.fmean(trial.scores[code] for code in part) for trial in of_side]
+                    for of_side in trials
+                ]
+                measured.append((measure, part, before, after[0] if after else []))
         rows += [
             Confirmed(
                 configuration=configuration,
@@ -150,27 +148,32 @@ def confirmation_of(
                 languages=part,
                 selected=statistics.fmean(before),
                 num_selecting_seeds=len(before),
-                fresh=summary(after) if after else None,
+                fresh=summary(again) if again else None,
             )
-            for measure, part, before, after in measured
+            for measure, part, before, again in measured
         ]
         changed = _changed(snapshot, configuration, fresh)
         if changed:
-            notes[f"configuration {configuration} was selected with other data, weights or code "
-                  f"than it was run again with: {changed}"] = None  # fmt: skip
+            notes.append(
+                f"configuration {configuration} was selected with other data, weights or code "
+                f"than it was run again with: {changed}"
+            )
     retried = {view.retry_of for view in fresh.trials}
     for view in fresh.trials:
         state = fresh.standings[view.number]
         if state != "complete" and view.number not in retried:
-            notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {state}: "
-                  "it counts for nothing here"] = None  # fmt: skip
+            notes.append(
+                f"trial {view.number} of {fresh.name} (seed {view.seed}) is {state}: it counts for "
+                "nothing here"
+            )
+    sources = {target_of(snapshot.sweep, trial.assignment)[1] for trial in snapshot.trials}
     return Confirmation(
         snapshot.name,
         fresh.name,
-        num_candidates(trials),
-        _rule(snapshot),
+        num_candidates(trials_frame(snapshot)),
+        " ".join(header(snapshot.sweep, source) for source in sorted(sources)),
         tuple(rows),
-        tuple(notes),
+        tuple(dict.fromkeys(notes)),
     )
 
 
@@ -194,49 +197,41 @@ def confirmation_frame(confirmation: Confirmation) -> pd.DataFrame:
     for row in confirmation.rows:
         fresh, bias = row.fresh, row.bias_interval
         interval = fresh and fresh.interval
-        names = ("configuration", "rank", "measure", "selected", "num_selecting_seeds", "bias")
-        values = {name: getattr(row, name) for name in names} | {
-            "languages": " ".join(row.languages),
-            "fresh": fresh and fresh.mean,
-            "num_fresh_seeds": fresh.num_seeds if fresh else 0,
-            "low": interval and interval.low,
-            "high": interval and interval.high,
-            "bias_low": bias and bias.low,
-            "bias_high": bias and bias.high,
-        }
-        rows.append({name: values[name] for name in CONFIRMATION_COLUMNS})
-    return pd.DataFrame(rows)
+        rows.append(
+            vars(row)
+            | {
+                "languages": " ".join(row.languages),
+                "fresh": fresh and fresh.mean,
+                "num_fresh_seeds": fresh.num_seeds if fresh else 0,
+                "low": interval and interval.low,
+                "high": interval and interval.high,
+                "bias": row.bias,
+                "bias_low": bias and bias.low,
+                "bias_high": bias and bias.high,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(CONFIRMATION_COLUMNS))
 
 
-def _rule(snapshot: Snapshot) -> str:
-    sources = {target_of(snapshot.sweep, trial.assignment)[1] for trial in snapshot.trials}
-    return " ".join(header(snapshot.sweep, source) for source in sorted(sources))
+_Measured = tuple[str, tuple[str, ...], list[float], list[float]]
+"""A measure, its languages, and its values by seed in the sweep and on fresh seeds."""
 
 
-def _repeated(fresh: Snapshot, configuration: int) -> Candidate | None:
-    """None while no fresh seed of the configuration is complete."""
-    is_complete = any(
-        trial.configuration == configuration and trial.state == "complete" for trial in fresh.trials
-    )
-    return candidate_of(fresh, configuration) if is_complete else None
-
-
-def _common(selected: Candidate, repeated: Candidate | None) -> tuple[tuple[str, ...], list[str]]:
-    """Languages that every seed of both sides was scored in, on the same data; and the rest."""
-    sides = [selected] if repeated is None else [selected, repeated]
-
-    def is_common(language: str) -> bool:
-        return all(
-            language in trial.scores and side.data.get(language) == selected.data.get(language)
+def _common(sides: Sequence[Candidate]) -> tuple[str, ...]:
+    """Languages that every seed of all sides was scored in, on the same data."""
+    first = sides[0]
+    return tuple(
+        code
+        for code in first.table.languages
+        if all(
+            code in trial.scores and side.data.get(code) == first.data.get(code)
             for side in sides
             for trial in side.row.trials
         )
-
-    common = tuple(language for language in selected.table.languages if is_common(language))
-    return common, [language for language in selected.table.languages if language not in common]
+    )
 
 
-def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure, tuple[str, ...]]]:
+def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The test scores that are compared, and over which languages each is a mean."""
     targets = tuple(language for language in languages if language != source)
     if source in languages:
@@ -247,17 +242,7 @@ def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure
         yield "mean", languages
 
 
-_Measured = tuple[Measure, tuple[str, ...], list[float], list[float]]
-"""A measure, its languages, and its values by seed in the sweep and on fresh seeds."""
-
-
-def _objectives(trials: pd.DataFrame, configuration: int) -> list[float]:
+def _objectives(snapshot: Snapshot, configuration: int) -> list[float]:
     """One number a complete seed."""
-    complete = trials[(trials["configuration"] == configuration) & (trials["state"] == "complete")]
-    return [float(value) for value in complete["objective"]]
-
-
-def _means(candidate: Candidate | None, languages: tuple[str, ...]) -> list[float]:
-    """The mean over ``languages`` of each seed that was scored."""
-    trials = candidate.row.trials if candidate is not None else ()
-    return [statistics.fmean(trial.scores[code] for code in languages) for trial in trials]
+    trials = (trial for trial in snapshot.trials if trial.configuration == configuration)
+    return [trial.objective for trial in trials if trial.objective is not None]

@@ -2,28 +2,259 @@
 
 Both are given for the same series of scores: the source language, the mean of the others, and the
 mean of every group of languages. The unit is the configuration, its seeds averaged: seeds of one
-configuration say nothing of its parameters.
+configuration say nothing of its parameters. Importances are Optuna's PED-ANOVA. Their shares add up
+to 1 for noise, too (the top share of four parameters is then 0.35 to 0.99), so every share stands
+beside what chance reaches; below it, it means nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import json
+import math
+import random
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from xlt_ray.report.figures.base import csv_text
-from xlt_ray.report.importance import Importance, importances
-from xlt_ray.report.labels import is_absent, value_label
-from xlt_ray.report.replication import units
-from xlt_ray.report.stats import difference_interval
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from xlt_ray.config.search_space import Value
+from xlt_ray.ledger.sampler import quiet
+from xlt_ray.report.figures import csv_text
+from xlt_ray.report.labels import is_absent, is_number, value_label
+from xlt_ray.report.stats import ALPHA, difference_interval, units
 from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups
 
 MAX_LEVELS = 6
 """A parameter with more numbers than these is shown in as many bins of equally many
 configurations."""
-
 OTHERS = "mean of the others"
+
+# -- importances --------------------------------------------------------------------------
+
+TARGET_QUANTILE = 0.25
+"""What is explained is being among the best of so many; a tenth of few would be one or two."""
+NUM_BOOTSTRAPS = 100
+MIN_PERMUTATIONS = 199
+PERMUTATIONS_PER_PARAMETER = 40
+"""With many parameters more are needed, for a null that one of them is seldom above."""
+MIN_POINTS = 8
+NUM_BINS = 5
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Share of a parameter in all importance, and the middle 95 % of its bootstrap."""
+
+    share: float
+    low: float
+    high: float
+    chance: float
+    """95 % of the null, in the unit of ``share``, so that it may be above 1: where scores have
+    nothing to do with parameters, no parameter of the sweep is above its own in 95 of 100 cases."""
+
+    @property
+    def is_above_chance(self) -> bool:
+        """Whether the share may be called an importance, and be compared with others."""
+        return self.share > self.chance
+
+    @property
+    def rank(self) -> float:
+        """Sorts the most important parameter first; those not above chance are alike."""
+        return -self.share if self.is_above_chance else 0.0
+
+
+def importances(
+    points: Sequence[tuple[Mapping[str, Value], float]], *, maximize: bool, seed: int = 0
+) -> dict[str, Importance]:
+    """Importance of every parameter with two values or more; empty below ``MIN_POINTS`` points.
+
+    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) compares where the best configurations lie on
+    a parameter with where all do. A parameter that some points lack is taken as a choice of which
+    one option is not having it.
+
+    The null is that of scores permuted over the configurations, corrected for the number of
+    parameters (single-step minP, Westfall & Young 1993, Resampling-based multiple testing, section
+    2.3): importances that are not divided by their sum are compared, as noise has small ones.
+
+    Args:
+        points: assignment and score of each configuration.
+        seed: of the bootstrap.
+    """
+    if len(points) < MIN_POINTS:
+        return {}
+    columns = _columns([assignment for assignment, _ in points])
+    if not columns:
+        return {}
+    scores = [score if maximize else -score for _, score in points]
+    trials = _trials(columns, scores)
+    paths = list(columns)
+    with quiet():
+        study = _Sample()
+        whole = study.importances(paths, trials)
+        draw = random.Random(seed)
+        drawn = [
+            _shares(study.importances(paths, draw.choices(trials, k=len(trials))))
+            for _ in range(NUM_BOOTSTRAPS)
+        ]
+    reached = _reached_by_chance(
+        tuple(json.dumps(assignment, sort_keys=True) for assignment, _ in points), seed
+    )
+    total, shares, last = math.fsum(whole.values()), _shares(whole), len(drawn) - 1
+    by_path = {}
+    for path in paths:
+        values = sorted(shares_drawn[path] for shares_drawn in drawn)
+        low, high = values[math.floor(0.025 * last)], values[math.ceil(0.975 * last)]
+        chance = reached[path] / total if total else 1.0
+        by_path[path] = Importance(shares[path], low, high, chance)
+    return by_path
+
+
+@functools.lru_cache(maxsize=32)
+def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, float]:
+    """Parameter -> the importance (not the share) that noise gives it: with the scores permuted, no
+    parameter is above its own in 95 of 100 cases.
+
+    Scores enter PED-ANOVA by which configurations are the best, so that all scores of the same
+    configurations have the same null; with equal ones among them more are the best, and it is
+    smaller.
+
+    Args:
+        assignments: of the configurations, as JSON.
+    """
+    columns = _columns([json.loads(assignment) for assignment in assignments])
+    paths, ranks = list(columns), list(range(len(assignments)))
+    trials, draw, null = _trials(columns, ranks), random.Random(seed), []
+    with quiet():
+        study = _Sample()
+        for _ in range(max(MIN_PERMUTATIONS, PERMUTATIONS_PER_PARAMETER * len(paths))):
+            draw.shuffle(ranks)
+            for trial, rank in zip(trials, ranks, strict=True):
+                trial.value = float(rank)
+            reached = study.importances(paths, trials)
+            null.append([reached[path] for path in paths])
+    return dict(zip(paths, _thresholds(np.array(null)).tolist(), strict=True))
+
+
+def _thresholds(null: np.ndarray) -> np.ndarray:
+    """For each parameter the value that in at most ``ALPHA`` of all cases any parameter is above
+    its own.
+
+    Each parameter's is the value of the same rank, so that all have the same part in being wrong.
+
+    Args:
+        null: ``(permutations, parameters)``.
+    """
+    ordered = -np.sort(-null, axis=0)
+    # How many permutations are as high: 1 for the highest one.
+    ranks = np.stack(
+        [np.searchsorted(-ordered[:, parameter], -null[:, parameter], side="right")
+         for parameter in range(null.shape[1])], axis=1
+    )  # fmt: skip
+    highest = np.sort(ranks.min(axis=1))
+    allowed = math.floor(ALPHA * (len(null) + 1)) - 1
+    # The case that is judged counts as one more, and may take the rank of a permutation.
+    place = max(int(highest[allowed]) - 2, 0)
+    return np.asarray(ordered[place])
+
+
+_Column = tuple[optuna.distributions.BaseDistribution, list[Any]]
+
+
+def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
+    """Distribution and values of every parameter that varies."""
+    columns: dict[str, _Column] = {}
+    for path in sorted({path for assignment in assignments for path in assignment}):
+        values = [assignment.get(path, _ABSENT) for assignment in assignments]
+        if len({json.dumps(value) for value in values}) < 2:
+            continue
+        numbers: list[Any] = [value for value in values if is_number(value)]
+        if len(numbers) == len(values):
+            low, high = min(numbers), max(numbers)
+            span = _Range(float(low), float(high), log=low > 0 and high / low > 15)
+            columns[path] = span, list(map(float, numbers))
+            continue
+        distinct = sorted(set(numbers))
+        # Numbers that are few are a bin each.
+        size = math.ceil(len(distinct) / NUM_BINS)
+        bins = {number: str(index // size) for index, number in enumerate(distinct)}
+        options = [bins[value] if is_number(value) else json.dumps(value) for value in values]
+        columns[path] = _Options(sorted(set(options))), options
+    return columns
+
+
+def _trials(columns: Mapping[str, _Column], scores: Sequence[float]) -> list[FrozenTrial]:
+    distributions = {path: distribution for path, (distribution, _) in columns.items()}
+    return [
+        FrozenTrial(
+            number=index,
+            trial_id=index,
+            state=TrialState.COMPLETE,
+            value=score,
+            params={path: values[index] for path, (_, values) in columns.items()},
+            distributions=distributions,
+            datetime_start=None,
+            datetime_complete=None,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+        for index, score in enumerate(scores)
+    ]
+
+
+def _shares(importances: Mapping[str, float]) -> dict[str, float]:
+    total = math.fsum(importances.values())
+    return {path: importance / total if total else 0.0 for path, importance in importances.items()}
+
+
+class _Range(optuna.distributions.FloatDistribution):
+    """Known by identity: Optuna sorts trials by their distribution, of which each parameter has one
+    object here, and hashes its fields for every trial otherwise. The same holds of options."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class _Options(optuna.distributions.CategoricalDistribution):
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+_ABSENT = "(none)"
+
+
+class _Sample(optuna.Study):
+    """A study of given trials, some of them more than once.
+
+    A study that trials are added to copies and checks every one: at a thousand configurations
+    that takes most of the time, a hundred draws over.
+    """
+
+    def __init__(self) -> None:
+        storage = optuna.storages.InMemoryStorage()
+        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "sample")
+        super().__init__("sample", storage)
+        self._sample: list[FrozenTrial] = []
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._sample
+
+    def importances(self, paths: Sequence[str], trials: Sequence[FrozenTrial]) -> dict[str, float]:
+        """Importance of every parameter that these trials tell of, none below zero."""
+        self._sample = list(trials)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
+        values = evaluator.evaluate(self, list(paths))
+        return {path: max(values[path], 0.0) for path in paths}
+
+
+# -- effects ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -92,8 +323,7 @@ class Effects:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Those that matter for the mean of the others first, the most important one at the head;
-        the others, of which no order is known, by name."""
+        """Those that have levels, in their order."""
         return tuple(dict.fromkeys(level.parameter for level in self.levels))
 
     @property
@@ -106,11 +336,14 @@ class Effects:
 def series_of(table: LanguageTable) -> tuple[Series, ...]:
     """The source language where it was scored, the mean of the others, and every group."""
     source = table.source_language
-    series = []
+    series = [Series(OTHERS, table.targets, lambda row: row.mean_without_source)]
     if source in table.languages:
-        series.append(Series(source, (source,), lambda row: row.cells.get(source)))
-    series.append(Series(OTHERS, table.targets, lambda row: row.mean_without_source))
-    return (*series, *(_of_group(group) for group in table.groups))
+        series.insert(0, Series(source, (source,), lambda row: row.cells.get(source)))
+    return (*series, *map(_of_group, table.groups))
+
+
+def _of_group(group: Group) -> Series:
+    return Series(group.title, group.languages, lambda row: row.groups.get(group.title))
 
 
 def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
@@ -129,10 +362,7 @@ def effects_of(table: LanguageTable) -> Effects:
 
     def rank(path: str) -> tuple[float, str]:
         importance = (shares[OTHERS] or next(iter(shares.values()))).get(path)
-        return (
-            -importance.share if importance is not None and importance.is_above_chance else 0.0,
-            path,
-        )
+        return importance.rank if importance else 0.0, path
 
     return Effects(
         series=tuple(each.name for each in series),
@@ -143,21 +373,13 @@ def effects_of(table: LanguageTable) -> Effects:
 
 def importances_csv(effects: Effects) -> str:
     """One line a series and parameter, in full precision."""
+    names = ["share", "low", "high", "chance", "is_above_chance"]
     rows = [
-        [
-            name,
-            path,
-            importance.share,
-            importance.low,
-            importance.high,
-            importance.chance,
-            importance.is_above_chance,
-        ]
-        for name, parameters in effects.importances.items()
+        [series, path, *(getattr(importance, name) for name in names)]
+        for series, parameters in effects.importances.items()
         for path, importance in sorted(parameters.items())
     ]
-    names = ["score", "knob", "share", "low", "high", "chance", "is_above_chance"]
-    return csv_text(names, rows)
+    return csv_text(["score", "knob", *names], rows)
 
 
 def effects_csv(effects: Effects) -> str:
@@ -171,10 +393,6 @@ def effects_csv(effects: Effects) -> str:
         for name, effect in level.effects.items()
     ]  # fmt: skip
     return csv_text(names, rows)
-
-
-def _of_group(group: Group) -> Series:
-    return Series(group.title, group.languages, lambda row: row.groups.get(group.title))
 
 
 def _importances_by_series(
@@ -207,17 +425,18 @@ def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[L
         return []
     levels = []
     for label in order:
+        members = [row for row, (_, level) in zip(rows, labels, strict=True) if level == label]
+        rest = [row for row, (_, level) in zip(rows, labels, strict=True) if level != label]
         effects = {}
         for each in series:
-            cells = [(row, level == label, each.of(row)) for row, (_, level) in
-                     zip(rows, labels, strict=True)]  # fmt: skip
-            inside = [(row, cell.mean) for row, is_in, cell in cells if is_in and cell]
-            outside = [(row, cell.mean) for row, is_in, cell in cells if not is_in and cell]
+            inside, outside = (
+                [(row, cell.mean) for row in part if (cell := each.of(row))]
+                for part in (members, rest)
+            )
             if inside and outside:
                 effects[each.name] = _effect(inside, outside)
-        members = sorted(row.configuration for row, (_, level) in zip(rows, labels, strict=True)
-                      if level == label)  # fmt: skip
-        levels.append(Level(path, label, effects, tuple(members)))
+        numbers = sorted(row.configuration for row in members)
+        levels.append(Level(path, label, effects, tuple(numbers)))
     return levels
 
 
@@ -236,38 +455,26 @@ def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[tuple[Row, fl
 
 def _units(members: Sequence[tuple[Row, float]], rest: Sequence[tuple[Row, float]]) -> list[float]:
     """One value for each group of configurations that share a stage which no other one has."""
-
-    def keys(row: Row) -> set[str]:
-        return {stage.key for trial in row.trials for stage in trial.trained}
-
-    elsewhere = {key for row, _ in rest for key in keys(row)}
-    groups = units([keys(row) - elsewhere for row, _ in members])
+    elsewhere = {key for row, _ in rest for key in row.stage_keys}
+    groups = units([row.stage_keys - elsewhere for row, _ in members])
     return [fmean(members[place][1] for place in group) for group in groups]
 
 
 def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:
     """The place of every value in the order of levels, and the label of its level."""
-    numbers = sorted(
-        float(value)
-        for value in values
-        if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
-    )
+    numbers = sorted(float(value) for value in values if is_number(value))
     distinct = sorted(set(numbers))
-    bins = (
-        _bins(numbers) if len(distinct) > MAX_LEVELS else [(number, number) for number in distinct]
-    )
+    bins = _bins(numbers) if len(distinct) > MAX_LEVELS else [(each, each) for each in distinct]
     labels = []
     for value in values:
-        if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value):
+        place, low, text = 0 if is_absent(value) else 2, 0.0, value_label(value)
+        if is_number(value):
+            place = 1
             low, high = next((low, high) for low, high in bins if low <= value <= high)
-            text = (
-                value_label(value) if low == high else f"{value_label(low)} to {value_label(high)}"
-            )
-            labels.append(((1, low, ""), text))
-        else:
-            # Not having a parameter comes first.
-            text = value_label(value)
-            labels.append(((0 if is_absent(value) else 2, 0.0, text), text))
+            if low < high:
+                text = f"{value_label(low)} to {value_label(high)}"
+        # Not having a parameter comes first, then numbers, then all else by name.
+        labels.append(((place, low, "" if place == 1 else text), text))
     return labels
 
 

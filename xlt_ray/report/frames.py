@@ -1,4 +1,4 @@
-"""What ledger and store say of a sweep at one moment, and data frames made from it alone.
+"""A sweep at one moment: its trials and the records of their stages, and data frames of them.
 
 Rows are ordered by trial number and then by name, so that the same ledger and store give the same
 frames everywhere. Scores of the evaluation stage are those of complete trials; a trial that was
@@ -93,11 +93,17 @@ class Snapshot:
         record, target = self.record(view, "evaluate"), self.record(view, "target")
         if record is not None:
             return record.supervision
-        settings: Any = {} if target is None else target.payload["settings"]
-        hybrid = settings.get("hybrid", {})
+        hybrid = _settings(target).get("hybrid", {})
         if hybrid.get("text") != "translated":
             return ""
         return supervision_label({"supervision": {TRANSLATE_TRAIN: hybrid["languages"]}})
+
+    def evaluated(self) -> Iterator[tuple[TrialView, StageRecord]]:
+        """Complete trials with the records of their evaluations, where the store has these."""
+        for view in self.trials:
+            record = self.record(view, "evaluate")
+            if record is not None and view.state == "complete":
+                yield view, record
 
 
 def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
@@ -213,11 +219,11 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     ``num_items`` to ``is_near_constant`` are as in :class:`xlt_ray.store.record.Score`; all are
     missing for scores on the way.
     """
-    rows = []
-    for view in snapshot.trials:
-        identity = who(view)
-        rows += [{**identity, **row} for row in _final_scores(view, snapshot)]
-        rows += [{**identity, **row} for row in _scores_on_the_way(view, snapshot)]
+    rows = [
+        {**who(view), **row}
+        for view in snapshot.trials
+        for row in (*_final_scores(view, snapshot), *_scores_on_the_way(view, snapshot))
+    ]
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
     return typed(frame, "step", "examples").sort_values(
         ["number", "stage", "task", "split", "metric", "language", "examples"],
@@ -246,33 +252,27 @@ def stages_frame(snapshot: Snapshot) -> pd.DataFrame:
     has it no more. ``ended`` is when it was committed (ISO, UTC), ``made_by`` who made it
     (``sweep/trial``).
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
     for view in snapshot.trials:
         for stage in view.stages:
             record = snapshot.records.get(stage.key)
             made_by = record.made_by if record else {}
             versions = {name: made_by[name] for name in ("commit", "versions") if name in made_by}
+            shares = record.coverage if record else {}
+            coverage = [f"{name} {100 * share:.1f} %" for name, share in shares.items()]
+            trained_here = "" if stage.reused else f"{snapshot.name}/{view.number}"
             rows.append(
                 {
                     "number": view.number,
                     **{name: getattr(stage, name) for name in STAGE_COLUMNS[1:7]},
-                    "made_by": stage.made_by or ("" if stage.reused else _name(snapshot, view)),
+                    "made_by": stage.made_by or trained_here,
                     "ended": made_by.get("time", ""),
-                    "coverage": _told(record.coverage) if record else "",
-                    "runtime": _json(record.runtime) if record and record.runtime else "",
-                    "versions": _json(versions) if versions else "",
+                    "coverage": ", ".join(coverage),
+                    "runtime": _json(record.runtime if record else {}),
+                    "versions": _json(versions),
                 }
             )
     return pd.DataFrame(rows, columns=list(STAGE_COLUMNS))
-
-
-def _told(coverage: Mapping[str, float]) -> str:
-    """Coverage as people read it.
-
-    >>> _told({"lexicon": 0.6131})
-    'lexicon 61.3 %'
-    """
-    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in coverage.items())
 
 
 def costs_frame(snapshot: Snapshot) -> pd.DataFrame:
@@ -306,36 +306,28 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     whole = [record for record in records if record is not None]
     is_whole = bool(view.stages) and len(whole) == len(records) and view.state == "complete"
     workers = [int(record.runtime.get("workers", 1)) if record else 1 for record in records]
-    devices = sorted(
-        {str(record.runtime["device"]) for record in whole if "device" in record.runtime}
-    )
+    devices = {str(record.runtime["device"]) for record in whole if "device" in record.runtime}
     # The ledger's times are of the reader's zone, where a clock may have been put forward.
     asked, ended = in_utc(view.started), in_utc(view.ended)
-    wall = (ended - asked).total_seconds() if asked and ended else None
-    return {
-        "number": view.number,
-        "configuration": view.configuration,
+    by_workers = zip(view.stages, workers, strict=True)
+    cost: dict[str, Any] = {
+        **{name: getattr(view, name) for name in ("number", "configuration", "attempts")},
         "state": snapshot.standings[view.number],
-        "attempts": view.attempts,
         "examples": sum(stage.examples for stage in view.stages),
-        "examples_alone": sum(record.num_examples for record in whole) if is_whole else None,
         "seconds": sum(stage.seconds for stage in view.stages),
-        "seconds_alone": sum(record.seconds for record in whole) if is_whole else None,
-        "worker_hours": sum(
-            stage.seconds * number for stage, number in zip(view.stages, workers, strict=True)
-        )
-        / 3600,
-        "worker_hours_alone": sum(
-            record.seconds * number for record, number in zip(whole, workers, strict=True)
-        )
-        / 3600
-        if is_whole
-        else None,
-        "device": "+".join(devices),
+        "worker_hours": sum(stage.seconds * number for stage, number in by_workers) / 3600,
+        "device": "+".join(sorted(devices)),
         "occupied_s": view.occupied.seconds,
         "gpu_hours": view.occupied.gpu_seconds / 3600,
-        "wall_s": wall,
+        "wall_s": (ended - asked).total_seconds() if asked and ended else None,
     }
+    if is_whole:
+        alone = zip(whole, workers, strict=True)
+        cost["examples_alone"] = sum(record.num_examples for record in whole)
+        cost["seconds_alone"] = sum(record.seconds for record in whole)
+        hours = sum(record.seconds * number for record, number in alone) / 3600
+        cost["worker_hours_alone"] = hours
+    return cost
 
 
 def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
@@ -345,57 +337,53 @@ def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any
     settings = _settings(record)
     target = snapshot.record(view, "target")
     last = target.history[-1] if target and target.history else {}
-    data = record.payload.get("data")
+    data: Any = record.payload.get("data")
     for score in record.scores:
-        if score.role != "target":
-            continue
-        of_split = data.get(score.split, {}) if isinstance(data, Mapping) else {}
-        yield {
-            **what(score, _version(settings), settings.get("source_language", "")),
-            "stage": "evaluate",
-            "step": last.get("step"),
-            "examples": last.get("examples"),
-            "data": of_split.get(score.language, "") if isinstance(of_split, Mapping) else "",
-        }
+        if score.role == "target":
+            yield {
+                **what(score, _version(settings), settings.get("source_language", "")),
+                "stage": "evaluate",
+                "step": last.get("step"),
+                "examples": last.get("examples"),
+                "data": data.get(score.split, {}).get(score.language, ""),
+            }
 
 
 def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
     for stage in view.stages:
         record = snapshot.records.get(stage.key)
+        settings = _settings(record)
+        task = settings.get("task", {}).get("name", settings.get("objective", ""))
+        language = settings.get("source_language", "")
         for entry in record.history if record else ():
-            settings = _settings(record)
             for name, value in entry["metrics"].items():
                 # A stage of several tasks is scored in TASK/METRIC.
                 of_several, _, metric = name.rpartition("/")
-                task = settings.get("task", {}).get("name", settings.get("objective", ""))
                 yield {
-                    "task": of_several or task,
+                    **_on_the_way(of_several or task, language, metric, value, stage.kind),
                     "task_version": _version(settings),
-                    "source_language": settings.get("source_language", ""),
-                    "language": settings.get("source_language", ""),
-                    "split": "train" if metric == "loss" else "dev",
-                    "metric": metric,
-                    "value": value,
-                    "stage": stage.kind,
                     "step": entry["step"],
                     "examples": entry["examples"],
-                    "data": "",
                 }
     # Means over languages are no score of one.
     if snapshot.record(view, "target") is None and not is_judged_by_oracle(snapshot.sweep):
-        task, source = target_of(snapshot.sweep, view.assignment)
+        task, language = target_of(snapshot.sweep, view.assignment)
+        metric = snapshot.sweep["objective"]["metric"]
         for examples, value in view.curve:
-            yield {
-                "task": task,
-                "source_language": source,
-                "language": source,
-                "split": "dev",
-                "metric": snapshot.sweep["objective"]["metric"],
-                "value": value,
-                "stage": "target",
-                "examples": examples,
-                "data": "",
-            }
+            yield {**_on_the_way(task, language, metric, value, "target"), "examples": examples}
+
+
+def _on_the_way(task: str, language: str, metric: str, value: float, kind: str) -> dict[str, Any]:
+    return {
+        "task": task,
+        "source_language": language,
+        "language": language,
+        "split": "train" if metric == "loss" else "dev",
+        "metric": metric,
+        "value": value,
+        "stage": kind,
+        "data": "",
+    }
 
 
 def _settings(record: StageRecord | None) -> Mapping[str, Any]:
@@ -408,9 +396,5 @@ def _version(settings: Mapping[str, Any]) -> int | None:
     return task.get("version") if isinstance(task, Mapping) else None
 
 
-def _name(snapshot: Snapshot, view: TrialView) -> str:
-    return f"{snapshot.name}/{view.number}"
-
-
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return json.dumps(value, sort_keys=True) if value else ""

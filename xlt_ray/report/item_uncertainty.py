@@ -1,21 +1,16 @@
 """What a score or a difference is worth over the items that it was measured on, and over seeds.
 
 A score has two sources of chance: the training (its seed) and the test set (its items). All seeds
-are scored on the same items, so the two are crossed. :func:`two_level` takes both together, for
-another training *and* another test set of this kind; :func:`bootstrapped` keeps the trained
-networks and draws items alone, as the paired bootstrap of Koehn (2004) and Berg-Kirkpatrick et al.
-(2012) does: whether these networks differ on other sentences.
-
-Items are those of :mod:`xlt_ray.store.evaluation_items`: a score is the ratio of two sums over
-them. Items of one id are the same example, in several languages too (translations): they are drawn
-together, and their contributions to a mean over languages are added before squaring. The files of
-compared trials alone are read. Trials evaluated before items were kept have none, and reports leave
-out what follows from them.
+are scored on the same items, so the two are crossed. Items are those of
+:mod:`xlt_ray.store.evaluation_items`: a score is the ratio of two sums over them. Items of one id
+are the same example, in several languages too (translations): they are drawn together, and their
+contributions to a mean over languages are added before squaring. Trials evaluated before items were
+kept have none, and reports leave out what follows from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,8 +19,7 @@ import numpy as np
 import pandas as pd
 
 from xlt_ray.report.frames import Snapshot
-from xlt_ray.report.replication import named, shared_by
-from xlt_ray.report.stats import LEVEL, Interval, holm, student_quantile
+from xlt_ray.report.stats import LEVEL, Interval, holm, named, shared_by, student_quantile
 from xlt_ray.report.tables import LanguageTable, Row
 from xlt_ray.store.evaluation_items import read_items
 
@@ -84,13 +78,10 @@ def kept_of(snapshot: Snapshot, task: str, metric: str) -> ReadItems:
 
 def samples_of(languages: Sequence[str], seeds: Sequence[Kept]) -> dict[str, Sample]:
     """The samples of those languages that every seed has the same items in."""
-    samples = {}
-    for code in languages:
-        parts = [seed[code] for seed in seeds if code in seed]
-        sample = sample_of(parts) if parts and len(parts) == len(seeds) else None
-        if sample is not None and len(sample.ids):
-            samples[code] = sample
-    return samples
+    parts = {code: [seed[code] for seed in seeds if code in seed] for code in languages}
+    whole = {code: part for code, part in parts.items() if part and len(part) == len(seeds)}
+    samples = {code: sample_of(part) for code, part in whole.items()}
+    return {code: sample for code, sample in samples.items() if sample and len(sample.ids)}
 
 
 def over_items(
@@ -105,49 +96,83 @@ def over_items(
     languages = list(dict.fromkeys(code for line in lines for code in line))
     # As seeds of one sample first, so that both sides have the same items in the same order.
     both = samples_of(languages, [*baseline, *system])
-    sides = [
+    first, second = (
         {
             code: Sample(sample.ids, sample.points[part], sample.out_of[part])
             for code, sample in both.items()
         }
         for part in (slice(None, len(baseline)), slice(len(baseline), None))
-    ]
-    known = [line for line in lines if all(code in both for code in line)]
-    drawn: dict[tuple[str, ...], Drawn | None] = {}
-    drawn |= zip(map(tuple, known), bootstrapped(known, sides[1], sides[0]), strict=True)
+    )
+    known = [tuple(line) for line in lines if all(code in both for code in line)]
+    drawn = dict(zip(known, bootstrapped(known, second, first), strict=True))
     singles = [line for line in drawn if len(line) == 1]
-    ps = holm([result.p if (result := drawn[single]) else None for single in singles])
-    corrected: dict[tuple[str, ...], float | None] = {}
-    corrected |= zip(singles, ps, strict=True)
-    results: list[OverItems | None] = []
-    for line in map(tuple, lines):
-        if line not in drawn:
-            results.append(None)
-            continue
-        of_line = drawn[line]
-        results.append(
-            OverItems(
-                sizes={code: len(both[code].ids) for code in line},
-                num_items=num_items(line, both),
-                interval=two_level(line, sides[1], sides[0]),
-                drawn=of_line,
-                p_holm=corrected.get(line, of_line.p if of_line else None),
-            )
+    corrected = holm([result.p if (result := drawn[single]) else None for single in singles])
+    p_of = {line: result.p for line, result in drawn.items() if result}
+    p_of |= {line: p for line, p in zip(singles, corrected, strict=True) if p is not None}
+    return [
+        OverItems(
+            sizes={code: len(both[code].ids) for code in line},
+            num_items=num_items(line, both),
+            interval=two_level(line, second, first),
+            drawn=drawn[line],
+            p_holm=p_of.get(line),
         )
-    return results
+        if line in drawn
+        else None
+        for line in map(tuple, lines)
+    ]
 
 
 def configuration_intervals(
     snapshot: Snapshot, tables: Sequence[LanguageTable], configurations: Collection[int]
 ) -> pd.DataFrame:
-    """:func:`intervals_frame` of these configurations in all tables; their items alone are read."""
-    frames = [
-        intervals_frame(table, row, kept_of(snapshot, table.task, table.metric))
-        for table in tables
-        for row in table.rows
-        if row.configuration in configurations and row.trials
-    ]
-    return pd.concat(frames, ignore_index=True) if frames else _frame([])
+    """One row each mean and language of these configurations' test scores: ``INTERVAL_COLUMNS``.
+
+    ``languages`` is a language's code, or ``mean``, ``mean_without_source`` or the title of a
+    group; ``num_items`` counts different examples; ``interval`` says over what ``low`` and
+    ``high`` are (``two_level``: seeds and items, ``items``: items of one seed), empty where there
+    is none. ``shared_by_seeds`` names the trained stages that seeds have in common: what stands in
+    the line is given those. The items of these configurations alone are read.
+    """
+    rows = []
+    for table in tables:
+        read = kept_of(snapshot, table.task, table.metric)
+        names = ("task", "source_language", "metric")
+        shared = {name: getattr(table, name) for name in names}
+        for row in table.rows:
+            if row.configuration in configurations and row.trials:
+                shared["configuration"] = row.configuration
+                rows += [{**shared, **interval} for interval in _intervals(table, row, read)]
+    frame = pd.DataFrame(rows, columns=list(INTERVAL_COLUMNS))
+    numbers = dict.fromkeys(("num_items", "num_seeds", "num_languages"), "Int64")
+    return frame.astype(numbers | dict.fromkeys(("value", "low", "high"), "float64"))
+
+
+def _intervals(table: LanguageTable, row: Row, read: ReadItems) -> Iterator[dict[str, Any]]:
+    means = {"mean": table.languages} if row.mean is not None else {}
+    if row.mean_without_source is not None:
+        means["mean_without_source"] = table.targets
+    means |= {group.title: group.languages for group in table.groups if group.title in row.groups}
+    means |= {code: (code,) for code in table.languages if code in row.cells}
+    for name, languages in means.items():
+        trials = [trial for trial in row.trials if all(code in trial.scores for code in languages)]
+        samples = samples_of(languages, [read(trial.number) for trial in trials])
+        is_whole = bool(trials) and len(samples) == len(languages)
+        interval = two_level(languages, samples) if is_whole else None
+        values = [
+            sum(trial.scores[code] for code in languages) / len(languages) for trial in trials
+        ]
+        yield {
+            "languages": name,
+            "num_languages": len(languages),
+            "num_seeds": len(trials),
+            "num_items": num_items(languages, samples) if is_whole else None,
+            "value": sum(values) / len(values) if values else None,
+            "low": interval.low if interval else None,
+            "high": interval.high if interval else None,
+            "interval": interval.method if interval else "",
+            "shared_by_seeds": named(shared_by(trial.trained for trial in trials)),
+        }
 
 
 def items_frame(
@@ -159,83 +184,29 @@ def items_frame(
     languages that have the example in common. A score is the sum of ``points`` over the sum of
     ``out_of``.
     """
-    frames = [pd.DataFrame(columns=list(ITEM_COLUMNS))]
-    for table in tables:
-        read = kept_of(snapshot, table.task, table.metric)
-        trials = [
-            (row.configuration, trial)
-            for row in table.rows
-            if row.configuration in configurations
-            for trial in row.trials
-        ]
-        frames += [
-            pd.DataFrame(
-                {
-                    "number": trial.number,
-                    "configuration": configuration,
-                    "seed": trial.seed,
-                    "task": table.task,
-                    "metric": table.metric,
-                    "language": code,
-                    "item": [f"{item:016x}" for item in ids.tolist()],
-                    "points": points,
-                    "out_of": out_of,
-                }
-            )
-            for configuration, trial in trials
-            for code, (ids, points, out_of) in read(trial.number).items()
-        ]
-    return pd.concat(frames[1:] or frames, ignore_index=True)
-
-
-def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataFrame:
-    """One row each mean and language of a configuration's test scores: ``INTERVAL_COLUMNS``.
-
-    ``languages`` is a language's code, or ``mean``, ``mean_without_source`` or the title of a
-    group; ``num_items`` counts different examples; ``interval`` says over what ``low`` and
-    ``high`` are (``two_level``: seeds and items, ``items``: items of one seed), empty where there
-    is none. ``shared_by_seeds`` names the trained stages that seeds have in common: what stands in
-    the line is given those.
-    """
-    source = table.source_language
-    means = {"mean": table.languages} if row.mean is not None else {}
-    if row.mean_without_source is not None:
-        means["mean_without_source"] = table.targets
-    means |= {group.title: group.languages for group in table.groups if group.title in row.groups}
-    means |= {code: (code,) for code in table.languages if code in row.cells}
-    rows = []
-    for name, languages in means.items():
-        trials = [trial for trial in row.trials if all(code in trial.scores for code in languages)]
-        samples = samples_of(languages, [read(trial.number) for trial in trials])
-        is_whole = bool(trials) and len(samples) == len(languages)
-        interval = two_level(languages, samples) if is_whole else None
-        values = [
-            sum(trial.scores[code] for code in languages) / len(languages) for trial in trials
-        ]
-        rows.append(
+    frames = [
+        pd.DataFrame(
             {
-                "task": table.task,
-                "source_language": source,
-                "metric": table.metric,
+                "number": trial.number,
                 "configuration": row.configuration,
-                "languages": name,
-                "num_languages": len(languages),
-                "num_seeds": len(trials),
-                "num_items": num_items(languages, samples) if is_whole else None,
-                "value": sum(values) / len(values) if values else None,
-                "low": interval.low if interval else None,
-                "high": interval.high if interval else None,
-                "interval": interval.method if interval else "",
-                "shared_by_seeds": named(shared_by(trial.trained for trial in trials)),
+                "seed": trial.seed,
+                "task": table.task,
+                "metric": table.metric,
+                "language": code,
+                "item": [f"{item:016x}" for item in ids.tolist()],
+                "points": points,
+                "out_of": out_of,
             }
         )
-    return _frame(rows)
-
-
-def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=list(INTERVAL_COLUMNS))
-    numbers = dict.fromkeys(("num_items", "num_seeds", "num_languages"), "Int64")
-    return frame.astype(numbers | dict.fromkeys(("value", "low", "high"), "float64"))
+        for table in tables
+        for read in (kept_of(snapshot, table.task, table.metric),)
+        for row in table.rows
+        if row.configuration in configurations
+        for trial in row.trials
+        for code, (ids, points, out_of) in read(trial.number).items()
+    ]
+    empty = pd.DataFrame(columns=list(ITEM_COLUMNS))
+    return pd.concat(frames, ignore_index=True) if frames else empty
 
 
 NUM_DRAWS = 2_000
@@ -258,7 +229,8 @@ class Sample:
     @cached_property
     def scores(self) -> np.ndarray:
         """(seeds,); 0.0 where there is nothing to score."""
-        return _ratios(self.points.sum(axis=1), self.out_of.sum(axis=1))
+        points, out_of = self.points.sum(axis=1), self.out_of.sum(axis=1)
+        return np.divide(points, out_of, out=np.zeros(points.shape), where=out_of > 0)
 
     @cached_property
     def influence(self) -> np.ndarray:
@@ -366,7 +338,7 @@ def bootstrapped(
             for place, code in enumerate(same):
                 by_language[code].append(scores[len(same) + place] - scores[place])
     differences = {code: np.concatenate(parts) for code, parts in by_language.items()}
-    return [_told(mean, differences, system, baseline) for mean in means]
+    return [_drawn_difference(mean, differences, system, baseline) for mean in means]
 
 
 def sample_of(
@@ -422,7 +394,7 @@ def _mean_scores(weights: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
     return np.asarray(scores.reshape(len(weights), len(samples), -1).mean(axis=2).T)
 
 
-def _told(
+def _drawn_difference(
     languages: Sequence[str],
     differences: Mapping[str, np.ndarray],
     system: Samples,
@@ -441,7 +413,3 @@ def _told(
     p = 1.0 if is_zero else min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn)))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Drawn(Interval(float(low), float(high), "items"), p)
-
-
-def _ratios(points: np.ndarray, out_of: np.ndarray) -> np.ndarray:
-    return np.divide(points, out_of, out=np.zeros(points.shape), where=out_of > 0)

@@ -144,17 +144,12 @@ def export_metadata(
     """
     use = target_use(view)
     assert use is not None, "an exportable trial has a target stage"
-    payload: Any = snapshot.records[use.key].payload
-    settings = payload["settings"]
+    settings: Any = snapshot.records[use.key].payload["settings"]
     stages = tuple(_stage(snapshot, stage) for stage in view.stages)
-    names = [str(stage.settings["task"]["name"]) for stage in stages if "task" in stage.settings]
-    names += [
-        str(name)
-        for stage in stages
-        for several in ("tasks", "also")
-        for name in stage.settings.get(several, ())
-    ]
-    tasks = {name: describe_task(name) for name in dict.fromkeys(names)}
+    names = [stage.settings["task"]["name"] for stage in stages if "task" in stage.settings]
+    for stage in stages:
+        names += [*stage.settings.get("tasks", ()), *stage.settings.get("also", ())]
+    tasks = {str(name): describe_task(str(name)) for name in dict.fromkeys(names)}
     name, trained = str(settings["task"]["name"]), settings["task"]["version"]
     task = tasks[name]
     if task["version"] != trained:
@@ -216,13 +211,15 @@ def _stage(snapshot: Snapshot, use: StageUse) -> ExportedStage:
 
 def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
     """Languages that any trial of this task and source language has test scores in."""
-    languages: set[str] = set()
-    for view in snapshot.trials:
-        record = snapshot.record(view, "evaluate")
-        settings: Any = {} if record is None else record.payload["settings"]
-        if record is not None and settings.get("source_language") == source:
-            languages |= {score.language for score in record.scores
-                      if (score.task, score.split) == (task, "test")}  # fmt: skip
+    records = (snapshot.record(view, "evaluate") for view in snapshot.trials)
+    payloads: Any = [(record.payload, record.scores) for record in records if record is not None]
+    languages = {
+        score.language
+        for payload, scores in payloads
+        if payload["settings"].get("source_language") == source
+        for score in scores
+        if (score.task, score.split) == (task, "test")
+    }
     return (source, *sorted(languages - {source}))
 
 

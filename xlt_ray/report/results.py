@@ -89,14 +89,14 @@ class Results:
     @cached_property
     def few_shot(self) -> pd.DataFrame:
         """One row a few-shot trial, split, metric and language, with the score before the shots."""
-        from xlt_ray.report.few_shot_tables import few_shot_frame
+        from xlt_ray.report.additional_tasks import few_shot_frame
 
         return few_shot_frame(self._snapshot)
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """One row a trial, stage, step, diagnostic, language and layer."""
-        from xlt_ray.report.figures.profiles import profiles_frame
+        from xlt_ray.report.figures.parameters import profiles_frame
 
         return profiles_frame(self._snapshot)
 

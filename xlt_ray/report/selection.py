@@ -68,8 +68,7 @@ class Checkpoints:
     best: Cell
     """At each training's best evaluation."""
     num_last_is_best: int
-    """Trainings whose last evaluation is their best: whichever is selected, the scores are the
-    same."""
+    """Trainings whose scores are the same, whichever of the two is selected."""
 
 
 def is_oracle(sweep: Mapping[str, Any]) -> bool:
@@ -116,9 +115,7 @@ def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
 
 def table_header(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """The same of one table, with those of its configurations that are not zero-shot."""
-    return " ".join(
-        part for part in (header(sweep, table.source_language), table.supervision_note) if part
-    )
+    return f"{header(sweep, table.source_language)} {table.supervision_note}".rstrip()
 
 
 def counted(sweep: Mapping[str, Any], source: str) -> str:
@@ -150,11 +147,11 @@ def picks(
         averaged: the same table of the scores of averaged weights, made from ``averaged_scores``.
     """
     source, targets = table.source_language, table.targets
-    rows, dev = _full(table), _dev_means(table, scores, "evaluate")
+    rows, dev = _full(table), _dev_means(table, scores[scores["stage"] == "evaluate"])
     averaged_rows = _full(averaged) if averaged is not None else {}
     averaged_dev: Mapping[tuple[int, str], float] = {}
     if averaged is not None and averaged_scores is not None:
-        averaged_dev = _dev_means(averaged, averaged_scores, None)
+        averaged_dev = _dev_means(averaged, averaged_scores)
 
     def pick(
         rule: str,
@@ -203,11 +200,7 @@ def picks(
         ),
         pick(
             f"dev {source}, average of the last checkpoints",
-            {
-                row: averaged_dev[row, source]
-                for row in averaged_rows
-                if (row, source) in averaged_dev
-            },
+            {row: value for (row, code), value in averaged_dev.items() if code == source},
             "no training averaged its checkpoints (target.average)",
             is_averaged=True,
         ),
@@ -244,46 +237,28 @@ def _of_table(scores: pd.DataFrame, table: LanguageTable) -> pd.DataFrame:
 
 def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]:
     """Last and best checkpoint of every configuration whose trainings' dev scores are known."""
-    part = _of_table(scores[scores["stage"] == "target"], table)
-    curves = {
-        int(number): [float(value) for value in curve.sort_values("examples")["value"]]
-        for number, curve in part.groupby("number")
-    }
+    part = _of_table(scores[scores["stage"] == "target"], table).sort_values("examples")
+    curves = {int(number): values.tolist() for number, values in part.groupby("number")["value"]}
     result = []
     for row in table.rows:
-        of_row = [curves[trial.number] for trial in row.trials if curves.get(trial.number)]
+        of_row = [curves[trial.number] for trial in row.trials if trial.number in curves]
         if not of_row or len(of_row) < row.num_seeds:
             continue
         best = [max(curve) if table.is_higher_better else min(curve) for curve in of_row]
+        last = [curve[-1] for curve in of_row]
+        num_last_is_best = sum(a == b for a, b in zip(last, best, strict=True))
         result.append(
-            Checkpoints(
-                configuration=row.configuration,
-                last=cell_of([curve[-1] for curve in of_row]),
-                best=cell_of(best),
-                num_last_is_best=sum(
-                    curve[-1] == top for curve, top in zip(of_row, best, strict=True)
-                ),
-            )
+            Checkpoints(row.configuration, cell_of(last), cell_of(best), num_last_is_best)
         )
     return result
 
 
-def _dev_means(
-    table: LanguageTable, scores: pd.DataFrame, stage: str | None
-) -> dict[tuple[int, str], float]:
-    """Mean dev score by configuration and language, where every seed has it.
-
-    Args:
-        stage: that the scores are of; None where the frame holds those of one alone.
-    """
-    part = _of_table(scores if stage is None else scores[scores["stage"] == stage], table)
-    by_language: dict[tuple[int, str], dict[int, float]] = {}
-    columns = (part[name] for name in ("configuration", "language", "number", "value"))
-    for configuration, language, number, value in zip(*columns, strict=True):
-        by_language.setdefault((int(configuration), str(language)), {})[int(number)] = float(value)
-    seeds = {row.configuration: {trial.number for trial in row.trials} for row in table.rows}
+def _dev_means(table: LanguageTable, scores: pd.DataFrame) -> dict[tuple[int, str], float]:
+    """Mean dev score by configuration and language, where every seed has it."""
+    part = _of_table(scores, table)
+    numbers = {row.configuration: {trial.number for trial in row.trials} for row in table.rows}
     return {
-        (configuration, language): statistics.fmean(values.values())
-        for (configuration, language), values in by_language.items()
-        if seeds.get(configuration) == values.keys()
+        (int(configuration), str(code)): statistics.fmean(of_language["value"])
+        for (configuration, code), of_language in part.groupby(["configuration", "language"])
+        if set(of_language["number"]) == numbers.get(int(configuration))
     }

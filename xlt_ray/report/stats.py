@@ -1,26 +1,26 @@
-"""What a difference between two configurations is worth: intervals, exact tests, corrections.
+"""What scores and differences are worth: independent repeats, intervals, tests, a power law.
 
-The unit of replication is the seed: two configurations are paired by it, and a mean over
-languages is taken within a seed before anything else. What is drawn is seeded, so the same numbers
-give the same answer.
-
-- :func:`summary`: mean over seeds with Student's interval.
-- :func:`student_quantile`: the same of a mean and a deviation that are known.
-- :func:`paired`: mean difference with its interval and p-value.
-- :func:`difference_interval`: of means of two samples that are not paired.
-- :func:`holm`: p-values of a family (the languages of one comparison) corrected.
+The unit of replication is the seed: two configurations are paired by it, and a mean over languages
+is taken within a seed before anything else. Repeats that share a trained stage (``seed: shared``)
+share its luck and are one sample of it; taking them for so many is pseudo-replication (Hurlbert
+1984). Where both sides of a comparison go on from the very same stage, it favours neither, and what
+is said holds *given* that stage. What is drawn is seeded: the same numbers give the same answer.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from xlt_ray.ledger import StageUse, TrialView
 
 LEVEL = 0.95
 ALPHA = 0.05
@@ -43,7 +43,6 @@ class Interval:
     low: float
     high: float
     method: Method
-    level: float = LEVEL
 
 
 @dataclass(frozen=True)
@@ -113,13 +112,11 @@ def paired(differences: Sequence[float], *, are_independent: bool = True, seed: 
 def given_stages(interval: Interval | None) -> Interval | None:
     """The same interval, said to hold given the stages that seeds share; of one seed's items, which
     are given its networks anyway, as it is."""
-    if interval is None or interval.method not in ("student", "two_level"):
-        return interval
-    methods: dict[str, Method] = {
-        "student": "student_given_stages",
-        "two_level": "two_level_given_stages",
-    }
-    return replace(interval, method=methods[interval.method])
+    if interval is not None and interval.method == "student":
+        return replace(interval, method="student_given_stages")
+    if interval is not None and interval.method == "two_level":
+        return replace(interval, method="two_level_given_stages")
+    return interval
 
 
 @functools.cache
@@ -217,3 +214,256 @@ def _finite(values: Sequence[float]) -> np.ndarray:
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError("a sample needs at least one number, and all must be finite")
     return array
+
+
+# -- repeats that share a training --------------------------------------------------------
+
+_TRAINED = {
+    "align": "alignment",
+    "trunk": "intermediate",
+    "intermediate": "intermediate",
+    "target": "target",
+    "few_shot": "few-shot",
+}
+"""Kinds of stages whose seed is luck, as notes call them; an evaluation has none."""
+
+Trained = tuple[StageUse, ...]
+"""The trained stages of one trial in the order of its path."""
+
+
+def trained_stages(views: Iterable[TrialView]) -> dict[int, Trained]:
+    """Number of a trial -> its trained stages."""
+    return {
+        view.number: tuple(stage for stage in view.stages if stage.kind in _TRAINED)
+        for view in views
+    }
+
+
+def shared_by(repeats: Iterable[Trained]) -> Trained:
+    """The stages that more than one of these repeats goes on from, each once."""
+    by_path = [{stage.key: stage for stage in path} for path in repeats]
+    number = Counter(key for path in by_path for key in path)
+    stages = {key: stage for path in by_path for key, stage in path.items()}
+    return tuple(stage for key, stage in stages.items() if number[key] > 1)
+
+
+def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
+    """The stages that more than one pair has on one side alone: what makes pairs dependent.
+
+    A stage that both sides of a pair go on from drops out of their difference.
+    """
+    return shared_by(
+        tuple(stage for stage in (*first, *second) if stage.key in keys)
+        for first, second in pairs
+        for keys in ({stage.key for stage in first} ^ {stage.key for stage in second},)
+    )
+
+
+def units(members: Sequence[Collection[str]]) -> Iterator[list[int]]:
+    """The members by place, those together that share a key with each other, directly or through
+    others.
+
+    >>> list(units([{"a"}, {"b"}, {"a", "c"}, {"c"}]))
+    [[0, 2, 3], [1]]
+    """
+    left = dict(enumerate(members))
+    while left:
+        first = next(iter(left))
+        group, keys = [first], set(left.pop(first))
+        while joining := [
+            place for place, member_keys in left.items() if not keys.isdisjoint(member_keys)
+        ]:
+            for place in joining:
+                keys |= set(left.pop(place))
+            group += joining
+        yield sorted(group)
+
+
+def named(stages: Trained) -> str:
+    """Stages by their labels, those of a ladder by its end.
+
+    >>> named((StageUse("align", "1", "align tlm 9 steps", False),
+    ...        StageUse("trunk", "2", "trunk nli 80", False),
+    ...        StageUse("intermediate", "3", "intermediate nli 100", False)))
+    'align tlm 9 steps, intermediate nli 100'
+    """
+    has_end = any(stage.kind == "intermediate" for stage in stages)
+    labels = [stage.label for stage in stages if not (has_end and stage.kind == "trunk")]
+    return ", ".join(dict.fromkeys(labels))
+
+
+def spread_note(configurations: Iterable[Sequence[Trained]]) -> str:
+    """What a table has to say of its deviations and intervals; empty where repeats share nothing.
+
+    Args:
+        configurations: the repeats of each.
+    """
+    several = [repeats for repeats in configurations if len(repeats) > 1]
+    shared = [shared_by(repeats) for repeats in several]
+    stages = {stage.key: stage for part in shared for stage in part}
+    if not stages:
+        return ""
+    if len({frozenset(stage.key for stage in part) for part in shared}) == 1:
+        is_all = all(
+            stages.keys() <= {stage.key for stage in path} for path in itertools.chain(*several)
+        )
+        return (
+            f"{'All' if is_all else 'Several'} repeats share one training of "
+            f"{named(tuple(stages.values()))}: deviations and intervals are of what was trained "
+            "after it, given that one."
+        )
+    kinds = {stage.kind for stage in stages.values()}
+    listed = " and ".join(dict.fromkeys(name for kind, name in _TRAINED.items() if kind in kinds))
+    return (
+        f"Repeats of a configuration share one {listed} training: deviations and intervals are of "
+        "what was trained after it. They leave out the luck of that training and do not tell "
+        "whether configurations with different ones differ (seed: per_trial would)."
+    )
+
+
+# -- a saturating power law ---------------------------------------------------------------
+
+MIN_SIZES = 4
+"""One more than the law has parameters."""
+MIN_REPEATS = 3
+"""Degrees of freedom that the spread of repeats must have for curves to be judged by it."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """The fitted law."""
+
+    ceiling: float
+    ceiling_error: float
+    """Half the width of the ceiling's 95 % interval."""
+    exponent: float
+    grid: tuple[float, ...]
+    curve: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    """The 95 % band of the curve (delta method), at each place of ``grid``."""
+
+
+def fit_power_law(sizes: Sequence[float], scores: Sequence[float]) -> PowerLaw | str:
+    """The law with its band, or why it is refused.
+
+    It is drawn where
+
+    1. a rising curve is not rejected: ``monotony_p``. With too few repeats for that test the
+       means by size must rise at every step;
+    2. it beats a constant: the F test of two more parameters. As a constant leaves the law's rate
+       undetermined, F's distribution is not exact (Gallant 1977, Testing a nonlinear regression
+       specification: a nonregular case, JASA 72); simulated flat noise passes the test in 5 of
+       100 at most (``benchmarks/statistics.py``).
+
+    Args:
+        sizes: positive; one for each score.
+        scores: higher is better; each an independent repeat of its size, with its own luck in all
+            that is trained.
+    """
+    from scipy import optimize, stats
+
+    x, y = np.asarray(sizes, dtype=float), np.asarray(scores, dtype=float)
+    distinct = np.unique(x)
+    if len(distinct) < MIN_SIZES:
+        return f"{len(distinct)} sizes do not determine a curve of three parameters"
+    unit, spread = float(distinct[0]), float(np.ptp(y))
+    if spread < 1e-9:
+        return "all scores are equal"
+    not_rising = _why_not_rising(x, y)
+    if not_rising is not None:
+        return not_rising
+
+    def law(n: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
+        return a - b * (n / unit) ** -c
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", optimize.OptimizeWarning)
+            best, covariance = optimize.curve_fit(
+                law,
+                x,
+                y,
+                p0=(float(y.max()) + 0.1 * spread, spread, 0.5),
+                bounds=([-np.inf, 0.0, 1e-3], [np.inf, np.inf, 10.0]),
+                max_nfev=5_000,
+            )
+    except (RuntimeError, optimize.OptimizeWarning):
+        return "the fit of a power law does not converge"
+    p = _constant_p(y, law(x, *best))
+    if p > ALPHA:
+        return f"a power law fits no better than a constant (F test, p = {p:.2f})"
+    a, b, c = (float(parameter) for parameter in best)
+    if b <= 1e-9 or c >= 9.99 or c <= 1.1e-3 or not np.isfinite(covariance).all():
+        return "the scores show no saturating rise: the fit runs against its bounds"
+    quantile = float(stats.t.ppf(0.975, max(len(x) - 3, 1)))
+    error = quantile * math.sqrt(max(float(covariance[0, 0]), 0.0))
+    if error > 1.0:
+        return "the scores do not say where the curve ends: its ceiling is known to no 100 points"
+    grid = np.geomspace(distinct[0], distinct[-1], 60)
+    power = (grid / unit) ** -c
+    gradient = np.stack([np.ones_like(grid), -power, b * power * np.log(grid / unit)])
+    variance = np.einsum("ig,ij,jg->g", gradient, covariance, gradient)
+    half = quantile * np.sqrt(np.maximum(variance, 0.0))
+    curve = law(grid, a, b, c)
+    lines = (tuple(line.tolist()) for line in (grid, curve, curve - half, curve + half))
+    return PowerLaw(a, error, c, *lines)
+
+
+def monotony_p(sizes: Sequence[float], scores: Sequence[float]) -> float:
+    """P-value of a rising curve: the lack of fit of isotonic regression, against pure error.
+
+    The misfit is that of the means of k sizes, which isotonic regression pools into L levels; the
+    pure error is the spread of repeats within their sizes. Where the sizes of a level do not
+    differ, the misfit over the error has, given L, the F distribution of k - L and the repeats'
+    degrees of freedom (Robertson, Wright & Dykstra 1988, Order restricted statistical inference,
+    chapter 2); where they rise, it is smaller. So a rising curve is rejected in at most ``ALPHA``
+    of all cases.
+
+    It is 1 where the means rise at every step, and where no size has a repeat.
+    """
+    from scipy import optimize, stats
+
+    y = np.asarray(scores, dtype=float)
+    distinct, index, counts = np.unique(
+        np.asarray(sizes, dtype=float), return_inverse=True, return_counts=True
+    )
+    means = np.bincount(index, weights=y) / counts
+    levels = optimize.isotonic_regression(means, weights=counts)
+    num_pooled = len(distinct) - (len(levels.blocks) - 1)
+    num_repeats = len(y) - len(distinct)
+    if not num_pooled or not num_repeats:
+        return 1.0
+    misfit = float((counts * (means - levels.x) ** 2).sum()) / num_pooled
+    error = float(((y - means[index]) ** 2).sum()) / num_repeats
+    if error == 0:
+        return 1.0 if misfit < 1e-18 else 0.0
+    return float(stats.f.sf(misfit / error, num_pooled, num_repeats))
+
+
+def _why_not_rising(x: np.ndarray, y: np.ndarray) -> str | None:
+    distinct = np.unique(x)
+    if len(y) - len(distinct) >= MIN_REPEATS:
+        p = monotony_p(x.tolist(), y.tolist())
+        if p > ALPHA:
+            return None
+        return f"scores do not rise with size: repeats reject every rising curve (p = {p:.2g})"
+    means = {size: float(y[x == size].mean()) for size in distinct}
+    for size, larger in itertools.pairwise(distinct):
+        if means[larger] <= means[size]:
+            return (
+                f"scores do not rise from {size:g} to {larger:g}, and too few repeats of a size "
+                "could tell whether that is chance"
+            )
+    return None
+
+
+def _constant_p(y: np.ndarray, fitted: np.ndarray) -> float:
+    """P-value of a constant against the three parameters of the law."""
+    from scipy import stats
+
+    left, flat = float(((y - fitted) ** 2).sum()), float(((y - y.mean()) ** 2).sum())
+    degrees = len(y) - 3
+    if left <= 1e-12 * flat:
+        return 0.0
+    return float(stats.f.sf((flat - left) / 2 / (left / degrees), 2, degrees))

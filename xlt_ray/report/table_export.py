@@ -15,10 +15,10 @@ import pandas as pd
 
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.report.effects import Effect, Effects
-from xlt_ray.report.figures.base import csv_text
+from xlt_ray.report.figures import csv_text
 from xlt_ray.report.labels import parameter_names, value_label
-from xlt_ray.report.replication import named
 from xlt_ray.report.selection import Pick, counted, table_header
+from xlt_ray.report.stats import named
 from xlt_ray.report.tables import TEX_MARKS, Cell, LanguageTable, Row, marks
 
 MAX_WIDTH = 76.0
@@ -151,7 +151,6 @@ def _width(cell: str) -> float:
     return len(re.sub(r"[\\${}^]", "", _COMMAND.sub("x", plain)))
 
 
-_BESIDE = ("items", "chance", "cut", "near_constant")
 MAX_ROWS = 40
 """Configurations in LaTeX tables; CSV has all."""
 
@@ -168,34 +167,35 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     facts that its trials were made with, ``selection`` says in every line by which rule the lines
     are ordered.
     """
-    columns = ["mean", "mean_without_source", "gap"]
-    columns += [group.title for group in table.groups]
+    columns = ["mean", "mean_without_source", "gap", *(group.title for group in table.groups)]
     columns += table.languages
     rule, evidence = table_header(table, sweep), table.evidence
     names = ["configuration", *table.parameters, "supervision", "num_seeds"]
     names += ["objective", "objective_deviation"]
     suffixes = ("", "_deviation", "_low", "_high", "_seeds")
     names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
+    beside = ("items", "chance", "cut", "near_constant")
+    names += [f"{code}_{name}" for code in table.languages for name in beside]
+    names += ["gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection"]
     lines = []
     for row in table.rows:
-        line: list[Any] = [row.configuration]
-        line += [value_label(row.parameters[path]) for path in table.parameters]
-        line += [row.supervision, row.num_seeds, *_mean_and_deviation(row.objective)]
+        line: list[Any] = [row.configuration, *_labels(row, table), row.supervision, row.num_seeds]
+        line += [row.objective.mean, row.objective.deviation] if row.objective else [None, None]
         for cell in (
             *(row.mean, row.mean_without_source, row.gap),
             *(row.groups.get(group.title) for group in table.groups),
             *(row.cells.get(language) for language in table.languages),
         ):
             low, high = (cell and cell.interval) or (None, None)
-            line += [*_mean_and_deviation(cell), low, high, cell.num_seeds if cell else 0]
+            line += [cell.mean, cell.deviation] if cell else [None, None]
+            line += [low, high, cell.num_seeds if cell else 0]
+        constants = row.near_constant
         for code in table.languages:
-            constant = row.near_constant.get(code)
+            constant = constants.get(code)
             line += [evidence.sizes.get(code), evidence.chance.get(code), evidence.cut.get(code)]
             line.append(constant and constant.share)
-        lines.append([*line, row.is_gap_of_source, named(row.shared), row.facts, rule])
-    beside = [f"{language}_{name}" for language in table.languages for name in _BESIDE]
-    last = ("gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection")
-    return csv_text([*names, *beside, *last], lines)
+        lines.append([*line, table.is_gap_of_source(row), named(row.shared), row.facts, rule])
+    return csv_text(names, lines)
 
 
 def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -207,33 +207,23 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         cells = [row.objective, row.mean, row.mean_without_source, row.gap]
         cells += [row.cells.get(language) for language in table.languages]
         printed = [_tex_cell(cell, row.num_seeds) for cell in cells]
-        if row.is_gap_of_source:
-            printed[3] += "$^{\\dagger}$"
+        printed[3] += "$^{\\dagger}$" * table.is_gap_of_source(row)
+        constants = row.near_constant
         for column, language in enumerate(table.languages, start=4):
-            printed[column] += "$^{\\equiv}$" * (language in row.near_constant)
-        rows.append(
-            [_number(row)]
-            + [tex(value_label(row.parameters[path])) for path in table.parameters]
-            + [str(row.num_seeds), *printed]
-        )
+            printed[column] += "$^{\\equiv}$" * (language in constants)
+        rows.append([_number(row), *map(tex, _labels(row, table)), str(row.num_seeds), *printed])
     evidence = table.evidence
     empty = [""] * (len(table.parameters) + 5)
-    rows.append(["$n$", *empty])
-    rows.append(["chance", *empty])
+    sizes, chances = ["$n$", *empty], ["chance", *empty]
     for language in table.languages:
         star = "$^{*}$" * (language in evidence.small)
         chance = evidence.chance.get(language)
-        rows[-2].append(f"{evidence.sizes.get(language, '--')}{star}")
-        rows[-1].append("--" if chance is None else f"{100 * chance:.1f}")
-    head = [
-        "\\#",
-        *map(tex, parameter_names(table.parameters).values()),
-        "seeds",
-        "dev",
-        *map(tex, titles),
-    ]
+        sizes.append(f"{evidence.sizes.get(language, '--')}{star}")
+        chances.append("--" if chance is None else f"{100 * chance:.1f}")
+    names = map(tex, parameter_names(table.parameters).values())
+    head = ["\\#", *names, "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.parameters) + "r" * (2 + len(titles))
-    return booktabs(_caption(table, sweep), layout, head, rows)
+    return booktabs(_caption(table, sweep), layout, head, [*rows, sizes, chances])
 
 
 def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -297,17 +287,17 @@ def effects_tex(effects: Effects, table: LanguageTable, sweep: Mapping[str, Any]
         f"{_joined(table.supervision_note, table.facts_note)}"
     )
     rows = [
-        [
-            tex(level.parameter),
-            tex(level.label),
-            str(level.num_configurations),
-            str(level.num_seeds),
-        ]
+        [tex(level.parameter), tex(level.label)]
+        + [str(level.num_configurations), str(level.num_seeds)]
         + [_tex_effect(level.effects.get(name)) for name in effects.series]
         for level in effects.levels
     ]
     head = ["knob", "value", "configurations", "seeds", *map(tex, effects.series)]
     return booktabs(caption, "llrr" + "r" * len(effects.series), head, rows, num_keys=2)
+
+
+def _labels(row: Row, table: LanguageTable) -> list[str]:
+    return [value_label(row.parameters[path]) for path in table.parameters]
 
 
 def _number(row: Row) -> str:
@@ -333,7 +323,7 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         f"{table_header(table, sweep)} "
         f"Gap: {table.source_language} minus the mean of the others."
     )
-    if any(row.is_gap_of_source for row in table.rows):
+    if any(map(table.is_gap_of_source, table.rows)):
         text += " A dagger marks a gap that is smaller only because the source language is worse."
     text += " n below the scores: test items. Chance: the score without looking at the text."
     if table.evidence.small:
@@ -374,7 +364,3 @@ def _tex_effect(effect: Effect | None) -> str:
     if effect.low is None or effect.high is None:
         return text
     return f"{text} {{\\scriptsize$[{100 * effect.low:+.1f}, {100 * effect.high:+.1f}]$}}"
-
-
-def _mean_and_deviation(cell: Cell | None) -> tuple[float | None, float | None]:
-    return (None, None) if cell is None else (cell.mean, cell.deviation)

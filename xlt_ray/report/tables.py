@@ -1,14 +1,10 @@
 """Tables of a sweep: one row a configuration, its seeds averaged, one column a language.
 
 Every configuration has a row, the source language comes first, and missing cells stay visible. A
-mean over languages (all, without the source, of a group) exists only for configurations that have
-every one of its languages in every seed, so that all means of a column are over the same languages.
-Deviations are the sample standard deviation over seeds; one seed has none.
-
-A group (family, script, resources, seen or not, or from a file) is a fixed set of target languages.
-``‡`` marks configurations trained by translate-train, which is not zero-shot, and ``§`` those with
-an intermediate task in a language that is scored (:mod:`xlt_ray.config.supervision`). Scores after
-few shots are in tables of their own.
+mean over languages exists only for configurations that have every one of them in every seed, so
+that all means of a column are over the same languages. Deviations are the sample standard deviation
+over seeds; one seed has none. A group (family, script, resources, seen or not, or from a file) is a
+fixed set of target languages. Scores after few shots are in tables of their own.
 """
 
 from __future__ import annotations
@@ -20,33 +16,32 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from xlt_ray.config.languages import language
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import SpecError, nearest
 from xlt_ray.ledger import TrialView, facts_label
-from xlt_ray.report.evidence import (
-    Constant,
-    Evidence,
-    constants_of,
-    evidence_of,
-    near_constant_by_trial,
-)
-from xlt_ray.report.frames import Snapshot, scores_frame, target_of, trials_frame
-from xlt_ray.report.replication import Trained, shared_by, spread_note, trained_stages
-from xlt_ray.report.stats import student_quantile
+from xlt_ray.report.frames import TRIAL_COLUMNS, Snapshot, scores_frame, target_of, trials_frame
+from xlt_ray.report.stats import Trained, shared_by, spread_note, student_quantile, trained_stages
 
 MARKS = {TRANSLATE_TRAIN: "‡", INTERMEDIATE: "§"}
+"""Configurations that are not zero-shot, and those with an intermediate task in a language that is
+scored (:mod:`xlt_ray.config.supervision`)."""
 TEX_MARKS = {TRANSLATE_TRAIN: r"$^{\ddagger}$", INTERMEDIATE: r"$^{\S}$"}
 _MEANING = {
     TRANSLATE_TRAIN: "TRANSLATE-TRAIN, not zero-shot (labels of the source language were learned "
     "on training text in these scored languages)",
     INTERMEDIATE: "INTERMEDIATE LABELS (an intermediate task had labels in these scored languages)",
 }
+MAX_NAMED = 12
+"""Configurations that a note about marks names."""
+MAX_LISTED = 40
+"""Configurations of one set of facts that a note names."""
 
 
 def marks(supervision: str, by_kind: dict[str, str] = MARKS) -> str:
@@ -74,18 +69,13 @@ these scored languages): configurations 2, 3 (de).
     for configuration, supervision in configurations:
         for part in supervision.split("; "):
             kind, _, languages = part.partition(" (")
-            if kind in MARKS:
-                by_languages = by_kind.setdefault(kind, {})
-                by_languages.setdefault(languages.rstrip(")"), []).append(configuration)
-    return " ".join(
-        f"{_MEANING[kind]}: "
-        + "; ".join(
-            f"{_listed(numbers)} ({languages})" for languages, numbers in by_kind[kind].items()
-        )
-        + "."
-        for kind in MARKS
-        if kind in by_kind
-    )
+            by_languages = by_kind.setdefault(kind, {})
+            by_languages.setdefault(languages.rstrip(")"), []).append(configuration)
+    sentences = []
+    for kind in filter(by_kind.get, MARKS):
+        parts = [f"{_listed(numbers)} ({codes})" for codes, numbers in by_kind[kind].items()]
+        sentences.append(f"{_MEANING[kind]}: {'; '.join(parts)}.")
+    return " ".join(sentences)
 
 
 def _listed(numbers: list[int]) -> str:
@@ -94,9 +84,17 @@ def _listed(numbers: list[int]) -> str:
     >>> _listed([1]), _listed([1, 3]), _listed(list(range(40)))
     ('configuration 1', 'configurations 1, 3', '40 configurations, which are marked')
     """
-    if len(numbers) > 12:
+    if len(numbers) > MAX_NAMED:
         return f"{len(numbers)} configurations, which are marked"
     return f"configuration{'s' * (len(numbers) > 1)} {', '.join(map(str, sorted(numbers)))}"
+
+
+# -- groups of languages ------------------------------------------------------------------
+
+MAX_DRAWN = 4
+"""Groups of languages in a figure, beside the source language and the mean of the others."""
+Groupings = Mapping[str, Mapping[str, Sequence[str]]]
+"""Grouping -> group -> languages."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +108,6 @@ class Group:
     @property
     def title(self) -> str:
         return f"{self.grouping}: {self.name}"
-
-
-MAX_DRAWN = 4
-"""Groups of languages in a figure, beside the source language and the mean of the others."""
-
-Groupings = Mapping[str, Mapping[str, Sequence[str]]]
-"""Grouping -> group -> languages."""
 
 
 def read_groupings(path: str | Path) -> Groupings:
@@ -135,11 +126,10 @@ def read_groupings(path: str | Path) -> Groupings:
         if not isinstance(languages, list) or not languages or not all(
             isinstance(language, str) for language in languages
         ):  # fmt: skip
-            place = document.places[name]
             raise SpecError(
                 "is not a list of languages",
                 file=file,
-                line=place.line,
+                line=document.places[name].line,
                 key=name,
                 remedy="write GROUP: [CODE, CODE], for example nordic: [da, nb, sv]",
             )
@@ -170,10 +160,8 @@ def seen_grouping(
         seen: the languages that count as seen, for example those of the encoder's pre-training;
             replaces what the stages say.
     """
-    if seen:
-        sets = [frozenset(seen)]
-    else:
-        sets = [one for view in snapshot.trials if (one := _seen_by(snapshot, view))]
+    by_trial = [frozenset(seen)] if seen else [_seen_by(snapshot, view) for view in snapshot.trials]
+    sets = list(filter(None, by_trial))
     if not sets:
         return {}
     always, ever = frozenset.intersection(*sets), frozenset.union(*sets)
@@ -182,6 +170,27 @@ def seen_grouping(
         name = "seen" if code in always else "seen by some" if code in ever else "unseen"
         groups.setdefault(name, []).append(code)
     return {"seen": groups}
+
+
+def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
+    """Languages other than the source that a trial was trained in, few shots left out."""
+    _, source = target_of(snapshot.sweep, view.assignment)
+    seen: set[str] = set()
+    for stage in view.stages:
+        record = snapshot.records.get(stage.key)
+        if record is None or stage.kind in ("few_shot", "evaluate"):
+            continue
+        data: Any = record.payload["data"]
+        settings: Any = record.payload["settings"]
+        # Of alignment, and of masked words beside an intermediate task.
+        seen |= set(data.get("parallel", ()))
+        seen |= set(settings.get("hybrid", {}).get("languages", ()))
+        if isinstance(data.get("train"), Mapping):
+            # An intermediate stage of several tasks or languages: by task and language.
+            seen |= {code for by_language in data["train"].values() for code in by_language}
+        elif "source_language" in settings:
+            seen.add(settings["source_language"])
+    return frozenset(seen - {source})
 
 
 def groups_of(
@@ -229,43 +238,95 @@ def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
     for group in groups:
         by_grouping.setdefault(group.grouping, []).append(group)
     known = ("resources", "family", "script", "seen")
-    order = [
-        *(grouping for grouping in by_grouping if grouping not in known),
-        *(grouping for grouping in known if grouping in by_grouping),
-    ]
-    return next(
-        (
-            tuple(by_grouping[grouping])
-            for grouping in order
-            if len(by_grouping[grouping]) <= MAX_DRAWN
-        ),
-        (),
+    order = sorted(by_grouping, key=lambda name: known.index(name) if name in known else -1)
+    drawable = (by_grouping[name] for name in order if len(by_grouping[name]) <= MAX_DRAWN)
+    return tuple(next(drawable, ()))
+
+
+# -- what stands beside a score -----------------------------------------------------------
+
+MIN_GROUP_ITEMS = 30
+"""A language with fewer test items is in no mean over a group of languages."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of the scores of one metric of a task, by language.
+
+    A mean over languages weighs a test set of forty sentences as one of ten thousand, so that this
+    stands beside the scores. Scores of older stages know their number of examples alone.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Number of test items: examples, sentences of tags, queries; the least that a trial had."""
+    chance: Mapping[str, float] = field(default_factory=dict)
+    """What is scored without looking at the text; unknown languages are absent."""
+    cut: Mapping[str, float] = field(default_factory=dict)
+    """Share of the examples that ``max_length`` takes a part of, the highest of the trials; only
+    languages where it takes something."""
+
+    @property
+    def small(self) -> tuple[str, ...]:
+        """Languages with fewer than ``TOO_FEW_ITEMS``."""
+        return tuple(code for code, size in self.sizes.items() if size < TOO_FEW_ITEMS)
+
+    @property
+    def without_groups(self) -> tuple[str, ...]:
+        """Languages that no group holds, because they have fewer than ``MIN_GROUP_ITEMS``."""
+        return tuple(code for code, size in self.sizes.items() if size < MIN_GROUP_ITEMS)
+
+    def mean_chance(self, languages: Sequence[str]) -> float | None:
+        """What is scored by chance in a mean over languages; None where one is not known."""
+        if not languages or any(code not in self.chance for code in languages):
+            return None
+        return sum(self.chance[code] for code in languages) / len(languages)
+
+    def small_note(self) -> str:
+        """Which languages of a mean have few items; empty where none has."""
+        listed = ", ".join(f"{code} ({self.sizes[code]})" for code in self.small)
+        return f"Fewer than {TOO_FEW_ITEMS} test items: {listed}." if listed else ""
+
+    def cut_note(self) -> str:
+        """What rows had no room for; empty where they had room for everything.
+
+        >>> Evidence(cut={"hy": 0.048, "ru": 0.0003}).cut_note()
+        'max_length cuts examples (of tags words, of questions all answers): hy 4.8 %, ru 0.03 %.'
+        """
+        listed = ", ".join(f"{code} {100 * share:.3g} %" for code, share in self.cut.items())
+        what = "max_length cuts examples (of tags words, of questions all answers)"
+        return f"{what}: {listed}." if listed else ""
+
+    def groups_note(self) -> str:
+        """Which languages are in no group's mean; empty where all may be."""
+        listed = ", ".join(self.without_groups)
+        few = f"fewer than {MIN_GROUP_ITEMS} test items"
+        return f"No group holds {listed}: {few}." if listed else ""
+
+
+class Constant(NamedTuple):
+    """That a network says next to one thing to everything, in one language."""
+
+    share: float
+    """Share of the most frequent prediction, the highest of the seeds."""
+    num_seeds: int
+    """Whose network does so."""
+
+    def __str__(self) -> str:
+        seeds = f" (in {self.num_seeds} seeds)" if self.num_seeds > 1 else ""
+        return f"{100 * self.share:.0f} % of the predictions are the same{seeds}"
+
+
+def evidence_of(test: pd.DataFrame) -> Evidence:
+    """Of test scores of one task and metric, as rows of the frame of scores."""
+    items = test["num_items"].fillna(test["num_examples"]).dropna().astype(int)
+    by_language = test[["chance", "cut"]].astype(float).groupby(test["language"])
+    chance, cut = by_language["chance"].mean().dropna(), by_language["cut"].max()
+    return Evidence(
+        items.groupby(test["language"]).min().to_dict(), chance.to_dict(), cut[cut > 0].to_dict()
     )
 
 
-def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
-    """Languages other than the source that a trial was trained in, few shots left out."""
-    _, source = target_of(snapshot.sweep, view.assignment)
-    seen: set[str] = set()
-    for stage in view.stages:
-        record = snapshot.records.get(stage.key)
-        if record is None or stage.kind in ("few_shot", "evaluate"):
-            continue
-        data: Any = record.payload["data"]
-        settings: Any = record.payload["settings"]
-        # Of alignment, and of masked words beside an intermediate task.
-        seen |= set(data.get("parallel", ()))
-        seen |= set(settings.get("hybrid", {}).get("languages", ()))
-        if isinstance(data.get("train"), Mapping):
-            # An intermediate stage of several tasks or languages: by task and language.
-            seen |= {code for by_language in data["train"].values() for code in by_language}
-        elif "source_language" in settings:
-            seen.add(settings["source_language"])
-    return frozenset(seen - {source})
-
-
-MAX_LISTED = 40
-"""Configurations of one kind that a note names."""
+# -- rows and tables ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -285,6 +346,13 @@ class Cell:
         return self.mean - half, self.mean + half
 
 
+def cell_of(values: Iterable[float]) -> Cell:
+    """The cell of one number a seed."""
+    numbers = [float(value) for value in values]
+    deviation = statistics.stdev(numbers) if len(numbers) > 1 else None
+    return Cell(statistics.fmean(numbers), deviation, len(numbers))
+
+
 @dataclass(frozen=True)
 class TrialScores:
     """The test scores of one complete trial, by language."""
@@ -297,30 +365,48 @@ class TrialScores:
     """Language -> share of the most frequent prediction, where that is next to all of them."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One configuration; a language that was not scored in any seed has no cell."""
+def trial_scores(test: pd.DataFrame, trained: Mapping[int, Trained]) -> dict[int, TrialScores]:
+    """Test scores of one task and metric by the number of their trial, in order."""
+    test = test.assign(is_near_constant=test["is_near_constant"].fillna(value=False).astype(bool))
+    by_trial = {}
+    for number, part in test.groupby("number", sort=True):
+        flagged = part[part["is_near_constant"]]
+        by_trial[int(number)] = TrialScores(
+            number=int(number),
+            seed=int(part["seed"].iloc[0]),
+            scores=dict(zip(part["language"], part["value"].astype(float), strict=True)),
+            trained=trained.get(int(number), ()),
+            near_constant=dict(zip(flagged["language"], flagged["top_share"], strict=True)),
+        )
+    return by_trial
+
+
+def mean_of(trials: Sequence[TrialScores], languages: Sequence[str]) -> Cell | None:
+    """Mean over languages of every seed, then over seeds; None unless every seed has them all."""
+    if not trials or not languages:
+        return None
+    if any(language not in trial.scores for trial in trials for language in languages):
+        return None
+    return cell_of(statistics.fmean(trial.scores[code] for code in languages) for trial in trials)
+
+
+def cells_of(trials: Sequence[TrialScores], languages: Iterable[str]) -> dict[str, Cell]:
+    """Cells by language; one that was not scored in any seed has none."""
+    values = {
+        code: [trial.scores[code] for trial in trials if code in trial.scores] for code in languages
+    }
+    return {code: cell_of(scores) for code, scores in values.items() if scores}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRow:
+    """The scores of one configuration; a language that was not scored in any seed has no cell."""
 
     configuration: int
-    parameters: Mapping[str, Any]
-    states: Mapping[str, int]
-    """How many of its trials are in which state."""
     trials: tuple[TrialScores, ...]
-    objective: Cell | None
     cells: Mapping[str, Cell]
-    mean: Cell | None
-    mean_without_source: Cell | None
-    groups: Mapping[str, Cell] = field(default_factory=dict)
-    """Means by the title of a group; those that lack a language are not there."""
-    gap: Cell | None = None
-    """Transfer gap: the source language's score minus the mean of the others, of each seed."""
-    facts: str = ""
-    """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
     supervision: str = ZERO_SHOT
     """Which labels it learned from (:mod:`xlt_ray.config.supervision`)."""
-    is_gap_of_source: bool = False
-    """Whether the gap is smaller than the reference's only because the source language is worse:
-    the mean of the others is no better."""
 
     @property
     def num_seeds(self) -> int:
@@ -329,12 +415,42 @@ class Row:
     @property
     def near_constant(self) -> dict[str, Constant]:
         """Languages in which the network of a seed says next to one thing to everything."""
-        return constants_of(trial.near_constant for trial in self.trials)
+        languages = dict.fromkeys(code for trial in self.trials for code in trial.near_constant)
+        shares = {
+            code: [
+                trial.near_constant[code] for trial in self.trials if code in trial.near_constant
+            ]
+            for code in languages
+        }
+        return {code: Constant(max(values), len(values)) for code, values in shares.items()}
 
     @property
     def shared(self) -> Trained:
         """The trained stages that several of its seeds go on from: spreads leave out their luck."""
         return shared_by(trial.trained for trial in self.trials)
+
+    @property
+    def stage_keys(self) -> set[str]:
+        """Keys of all stages that its seeds were trained in."""
+        return {stage.key for trial in self.trials for stage in trial.trained}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(ScoredRow):
+    """One configuration of a table of languages."""
+
+    parameters: Mapping[str, Any]
+    states: Mapping[str, int]
+    """How many of its trials are in which state."""
+    objective: Cell | None
+    mean: Cell | None
+    mean_without_source: Cell | None
+    groups: Mapping[str, Cell] = field(default_factory=dict)
+    """Means by the title of a group; those that lack a language are not there."""
+    gap: Cell | None = None
+    """Transfer gap: the source language's score minus the mean of the others, of each seed."""
+    facts: str = ""
+    """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
 
 
 @dataclass(frozen=True)
@@ -415,6 +531,17 @@ class LanguageTable:
         cells = [row.cells[code] for code in self.targets if code in row.cells]
         return min(cells, key=lambda cell: self.sign * cell.mean, default=None)
 
+    def is_gap_of_source(self, row: Row) -> bool:
+        """Whether the gap is smaller than the reference's only because the source language is
+        worse: the mean of the others is no better."""
+        first = self.reference
+        if first is None or not (
+            row.gap and first.gap and row.mean_without_source and first.mean_without_source
+        ):
+            return False
+        gain = row.mean_without_source.mean - first.mean_without_source.mean
+        return self.sign * (row.gap.mean - first.gap.mean) < 0 and self.sign * gain <= 0
+
     def file_name(self, subject: str) -> str:
         """The name of the files of a table or figure about this subject."""
         return f"{self.task}-{self.source_language}-{subject}"
@@ -429,20 +556,14 @@ def tables_of(
     snapshot: Snapshot, groupings: Callable[[Sequence[str]], Groupings] = lambda _: {}
 ) -> list[LanguageTable]:
     """:func:`language_tables` of a snapshot."""
-    return language_tables(
-        trials_frame(snapshot),
-        scores_frame(snapshot),
-        snapshot.parameters,
-        snapshot.sweep,
-        groupings,
-        trained_stages(snapshot.trials),
-    )
+    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    trained = trained_stages(snapshot.trials)
+    return language_tables(trials, scores, snapshot.sweep, groupings, trained)
 
 
 def language_tables(
     trials: pd.DataFrame,
     scores: pd.DataFrame,
-    parameters: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings] = lambda _: {},
     trained: Mapping[int, Trained] = MappingProxyType({}),
@@ -452,32 +573,14 @@ def language_tables(
     Args:
         groupings: groups of a table's languages that rows give means of.
         trained: trained stages of every trial by its number
-            (:func:`xlt_ray.report.replication.trained_stages`).
+            (:func:`xlt_ray.report.stats.trained_stages`).
     """
     metric = str(sweep["objective"]["metric"])
     test = scores[(scores["split"] == "test") & (scores["metric"] == metric)]
     return [
-        _table(str(task), str(source), trials, part, parameters, sweep, groupings, trained)
+        _table(str(task), str(source), trials, part, sweep, groupings, trained)
         for (task, source), part in test.groupby(["task", "source_language"], sort=True)
     ]
-
-
-def cell_of(values: Sequence[float]) -> Cell:
-    """The cell of one number a seed."""
-    return Cell(
-        mean=statistics.fmean(values),
-        deviation=statistics.stdev(values) if len(values) > 1 else None,
-        num_seeds=len(values),
-    )
-
-
-def mean_of(trials: Sequence[TrialScores], languages: Sequence[str]) -> Cell | None:
-    """Mean over languages of every seed, then over seeds; None unless every seed has them all."""
-    if not trials or not languages:
-        return None
-    if any(language not in trial.scores for trial in trials for language in languages):
-        return None
-    return cell_of([statistics.fmean(trial.scores[code] for code in languages) for trial in trials])
 
 
 def _table(
@@ -485,147 +588,80 @@ def _table(
     source: str,
     trials: pd.DataFrame,
     test: pd.DataFrame,
-    parameters: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings],
     trained: Mapping[int, Trained],
 ) -> LanguageTable:
-    languages = tuple(
-        sorted(test["language"].unique(), key=lambda language: (language != source, language))
-    )
+    languages = tuple(sorted(test["language"].unique(), key=lambda code: (code != source, code)))
     evidence = evidence_of(test)
-    groups = groups_of(groupings(languages), languages, source, evidence.without_groups)
-    constant = near_constant_by_trial(test)
-    values: dict[int, dict[str, float]] = {}
-    for number, code, value in zip(test["number"], test["language"], test["value"], strict=True):
-        values.setdefault(int(number), {})[str(code)] = float(value)
-    seeds_of = dict(zip(trials["number"], trials["seed"], strict=True))
-    scored = {
-        number: TrialScores(
-            number,
-            int(seeds_of[number]),
-            of_trial,
-            trained.get(number, ()),
-            constant.get(number, {}),
-        )
-        for number, of_trial in values.items()
-    }
-    by_configuration: dict[int, list[_Trial]] = {}
-    for trial in trials.sort_values(["configuration", "number"]).to_dict("records"):
-        by_configuration.setdefault(int(trial["configuration"]), []).append(trial)
-    rows = [
-        _row(configuration, part, scored, languages, source, parameters, groups)
-        for configuration, part in by_configuration.items()
-        if _is_of(part, parameters, scored, sweep, (task, source))
-    ]
-    seeds = int(sweep["search"]["seeds"])
-    sign = -1.0 if sweep["objective"]["mode"] == "max" else 1.0
-    rows.sort(
-        key=lambda row: (
-            row.num_seeds < seeds,
-            row.objective is None,
-            sign * row.objective.mean if row.objective else 0.0,
-            row.configuration,
-        )
-    )
     table = LanguageTable(
         task=task,
         metric=str(sweep["objective"]["metric"]),
         source_language=source,
         languages=languages,
-        parameters=tuple(parameters),
-        num_seeds=seeds,
-        rows=tuple(rows),
-        groups=groups,
+        parameters=tuple(path for path in trials.columns if path not in TRIAL_COLUMNS),
+        num_seeds=int(sweep["search"]["seeds"]),
+        rows=(),
+        groups=groups_of(groupings(languages), languages, source, evidence.without_groups),
         evidence=evidence,
         is_higher_better=sweep["objective"]["mode"] == "max",
     )
-    return _with_gap_warnings(table)
+    scored = trial_scores(test, trained)
+    by_configuration: dict[int, list[_Trial]] = {}
+    for trial in trials.sort_values(["configuration", "number"]).to_dict("records"):
+        by_configuration.setdefault(int(trial["configuration"]), []).append(trial)
+    rows = [
+        _row(configuration, part, scored, table)
+        for configuration, part in by_configuration.items()
+        if any(int(trial["number"]) in scored for trial in part)
+        or _target(part[0], table.parameters, sweep) == (task, source)
+    ]
+
+    def rank(row: Row) -> tuple[bool, bool, float, int]:
+        value = -table.sign * row.objective.mean if row.objective else 0.0
+        return row.num_seeds < table.num_seeds, row.objective is None, value, row.configuration
+
+    return replace(table, rows=tuple(sorted(rows, key=rank)))
 
 
 _Trial = Mapping[Hashable, Any]
 """A row of the frame of trials."""
 
 
-def _is_of(
-    part: Sequence[_Trial],
-    parameters: Sequence[str],
-    scored: Mapping[int, Any],
-    sweep: Mapping[str, Any],
-    target: tuple[str, str],
-) -> bool:
-    """Whether a configuration belongs to the table of this task and source language."""
-    if any(int(trial["number"]) in scored for trial in part):
-        return True
-    first = part[0]
-    assignment = {path: first[path] for path in parameters if isinstance(first[path], str)}
-    return target_of(sweep, assignment) == target
+def _target(trial: _Trial, parameters: Sequence[str], sweep: Mapping[str, Any]) -> tuple[str, str]:
+    """Task and source language of a trial, which may have no scores."""
+    return target_of(sweep, {p: trial[p] for p in parameters if isinstance(trial[p], str)})
 
 
 def _row(
     configuration: int,
     part: Sequence[_Trial],
     scored: Mapping[int, TrialScores],
-    languages: Sequence[str],
-    source: str,
-    parameters: Sequence[str],
-    groups: Sequence[Group],
+    table: LanguageTable,
 ) -> Row:
-    with_scores = [trial_row for trial_row in part if int(trial_row["number"]) in scored]
-    trials = tuple(scored[int(trial_row["number"])] for trial_row in with_scores)
-    targets = [language for language in languages if language != source]
-    cells = {
-        language: cell_of([trial.scores[language] for trial in trials if language in trial.scores])
-        for language in languages
-        if any(language in trial.scores for trial in trials)
-    }
+    with_scores = [trial for trial in part if int(trial["number"]) in scored]
+    trials = tuple(scored[int(trial["number"])] for trial in with_scores)
     first = (with_scores or part)[0]
-    means = {group.title: mean_of(trials, group.languages) for group in groups}
-    has_source = source in languages
-    return Row(
-        configuration=configuration,
-        parameters={path: first[path] for path in parameters},
-        states=dict(sorted(Counter(str(trial_row["state"]) for trial_row in part).items())),
-        trials=trials,
-        objective=cell_of([float(trial_row["objective"]) for trial_row in with_scores])
-        if trials
-        else None,
-        cells=cells,
-        mean=mean_of(trials, languages),
-        mean_without_source=mean_of(trials, targets) if has_source else None,
-        groups={title: cell for title, cell in means.items() if cell is not None},
-        gap=_gap(trials, source, targets) if has_source else None,
-        facts=facts_label(int(trial_row.get("facts", 0)) for trial_row in with_scores),
-        supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
-    )
-
-
-def _gap(trials: Sequence[TrialScores], source: str, targets: Sequence[str]) -> Cell | None:
-    if mean_of(trials, [source, *targets]) is None or not targets:
-        return None
-    return cell_of(
-        [
+    source, targets = table.source_language, table.targets
+    means = {group.title: mean_of(trials, group.languages) for group in table.groups}
+    mean, has_source = mean_of(trials, table.languages), source in table.languages
+    gap = None
+    if has_source and targets and mean is not None:
+        gap = cell_of(
             trial.scores[source] - statistics.fmean(trial.scores[code] for code in targets)
             for trial in trials
-        ]
+        )
+    return Row(
+        configuration=configuration,
+        parameters={path: first[path] for path in table.parameters},
+        states=dict(sorted(Counter(str(trial["state"]) for trial in part).items())),
+        trials=trials,
+        objective=cell_of(trial["objective"] for trial in with_scores) if trials else None,
+        cells=cells_of(trials, table.languages),
+        mean=mean,
+        mean_without_source=mean_of(trials, targets) if has_source else None,
+        groups={title: cell for title, cell in means.items() if cell is not None},
+        gap=gap,
+        facts=facts_label(int(trial.get("facts", 0)) for trial in with_scores),
+        supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
     )
-
-
-def _with_gap_warnings(table: LanguageTable) -> LanguageTable:
-    reference = table.reference
-    if reference is None:
-        return table
-    rows = [
-        replace(row, is_gap_of_source=_is_gap_of_source(row, reference, table))
-        for row in table.rows
-    ]
-    return replace(table, rows=tuple(rows))
-
-
-def _is_gap_of_source(row: Row, reference: Row, table: LanguageTable) -> bool:
-    if not (
-        row.gap and reference.gap and row.mean_without_source and reference.mean_without_source
-    ):
-        return False
-    gain = row.mean_without_source.mean - reference.mean_without_source.mean
-    return table.sign * (row.gap.mean - reference.gap.mean) < 0 and table.sign * gain <= 0

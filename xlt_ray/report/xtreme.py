@@ -3,29 +3,20 @@
 Seen in ``evaluate.py`` of the benchmark (google-research/xtreme): the score of a task is the
 unweighted mean over its languages, the source language included; that of a question-answering
 task is the mean of its mean exact match and its mean F1; that of a group, and of the whole, the
-mean over tasks, and only where all of them are there. Fractions throughout.
-
-Tatoeba is scored there with English queries: ``similarity_search(x, y)`` of
-``third_party/utils_retrieve.py`` indexes the sentences x of the other language and searches it for
-the English ones y, so ``accuracy_from_pivot`` is its score. (Where two sentences of the pool are
-equally near the script takes one of them, and here both are a miss.)
-
-BUCC is scored there by F1 of mining, which is the task ``bucc-mining`` here. Where it was not
-evaluated the accuracy of retrieval among its translations, ``bucc``, is shown in its place; that is
-another measure, so it enters no mean, and every row says which of the two it has. Nothing here is
-ever averaged over a part of a task's languages.
+mean over tasks, and only where all of them are there. Fractions throughout; nothing is ever
+averaged over a part of a task's languages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.supervision import TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.ledger.views import ranked
 from xlt_ray.report.frames import Snapshot, target_of
-from xlt_ray.report.replication import Trained, named, shared_by, trained_stages
+from xlt_ray.report.stats import Trained, named, shared_by, trained_stages
 from xlt_ray.report.tables import is_translate_train
 
 if TYPE_CHECKING:
@@ -35,6 +26,8 @@ if TYPE_CHECKING:
 
 PerLanguage = Mapping[str, float]
 """Language -> score."""
+_System = tuple[tuple[object, ...], str]
+"""Values of the parameters of a system, and its supervision."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +51,9 @@ class BenchmarkTask:
         >>> TASKS["tydiqa"].score({"em": {"en": 0.5}, "f1": {"en": 0.6}}) is None
         True
         """
-        means = []
-        for metric in self.metrics:
-            by_language = scores.get(metric, {})
-            if not by_language.keys() >= set(self.languages):
-                return None
-            means.append(
-                sum(by_language[language] for language in self.languages) / len(self.languages)
-            )
-        return sum(means) / len(means)
+        of_metrics = [scores.get(metric, {}) for metric in self.metrics]
+        means = [_mean([of.get(language) for language in self.languages]) for of in of_metrics]
+        return _mean(means)
 
 
 _PAIRS, _TAGS, _SPANS, _RETRIEVAL = "sentence_pair", "structured", "question_answering", "retrieval"
@@ -99,6 +86,9 @@ TASKS: dict[str, BenchmarkTask] = {
         _task("mlqa", _SPANS, "em f1", "ar de en es hi vi zh"),
         _task("tydiqa", _SPANS, "em f1", "ar bn en fi id ko ru sw te"),
         _task("bucc", _RETRIEVAL, "accuracy", "de fr ru zh"),
+        # Scored with English queries: ``similarity_search(x, y)`` of the benchmark's
+        # ``utils_retrieve.py`` indexes the other language's sentences and searches for the English
+        # ones. Where two of them are equally near it takes one; here both are a miss.
         _task(
             "tatoeba",
             _RETRIEVAL,
@@ -110,7 +100,9 @@ TASKS: dict[str, BenchmarkTask] = {
 }
 GROUPS = (_PAIRS, _TAGS, _SPANS, _RETRIEVAL)
 MINING = _task("bucc-mining", _RETRIEVAL, "f1", "de fr ru zh")
-"""What BUCC is scored by where it was evaluated."""
+"""What the benchmark scores BUCC by: F1 of mining. Where it was not evaluated, the accuracy of
+retrieval among BUCC's translations is shown in its place; that is another measure, so it enters no
+mean, and every row says which of the two it has."""
 
 
 def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -157,69 +149,52 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    parameters = dict.fromkeys(
-        path
-        for snapshot in snapshots
-        for path in snapshot.parameters
-        if path.partition(".")[0] != "target"
-    )
-    rows: dict[tuple[tuple[object, ...], str, int], dict[str, float]] = {}
-    trained: dict[tuple[tuple[object, ...], str], dict[int, Trained]] = {}
+    paths = (path for snapshot in snapshots for path in snapshot.parameters)
+    parameters = dict.fromkeys(path for path in paths if path.partition(".")[0] != "target")
+    rows: dict[tuple[_System, int], dict[str, float]] = {}
+    trained: dict[_System, dict[int, Trained]] = {}
+    tasks = {**TASKS, MINING.name: MINING}
     for snapshot in snapshots:
-        for (system, supervision, task), view in _selected(snapshot, tuple(parameters)):
-            by_seed = trained.setdefault((system, supervision), {})
+        for (system, task), view in _selected(snapshot, tuple(parameters)):
+            by_seed = trained.setdefault(system, {})
             by_seed[view.seed] = by_seed.get(view.seed, ()) + trained_stages([view])[view.number]
-            by_task = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
-            for name, scores in by_task.items():
-                score = (MINING if name == MINING.name else TASKS[name]).score(scores)
+            evaluated = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
+            for name, scores in evaluated.items():
+                score = tasks[name].score(scores)
                 if score is not None:
-                    row = rows.setdefault((system, supervision, view.seed), {})
-                    row.setdefault(name, score)
-    shared = {who: named(shared_by(by_seed.values())) or None for who, by_seed in trained.items()}
-    return pd.DataFrame(
-        [
+                    rows.setdefault((system, view.seed), {}).setdefault(name, score)
+    table = []
+    for ((values, supervision), seed), by_task in rows.items():
+        bucc_by = next((name for name in (MINING.name, "bucc") if name in by_task), None)
+        by_seed = trained[values, supervision]
+        table.append(
             {
-                **dict(zip(parameters, system, strict=True)),
+                **dict(zip(parameters, values, strict=True)),
                 "supervision": supervision,
                 "seed": seed,
                 **{name: by_task.get(name) for name in TASKS},
-                "bucc": by_task.get(by) if by else None,
-                "bucc_by": by,
-                "shared_by_seeds": shared[system, supervision],
+                "bucc": by_task[bucc_by] if bucc_by else None,
+                "bucc_by": bucc_by,
+                "shared_by_seeds": named(shared_by(by_seed.values())) or None,
                 **averages({**by_task, "bucc": by_task.get(MINING.name)}),
             }
-            for (system, supervision, seed), by_task in rows.items()
-            for by in (_bucc_by(by_task),)
-        ],
-        columns=[
-            *parameters,
-            "supervision",
-            "seed",
-            *TASKS,
-            "bucc_by",
-            "shared_by_seeds",
-            *averages({}),
-        ],
-    )
-
-
-def _bucc_by(scores: Mapping[str, float]) -> str | None:
-    """Which task BUCC is shown by."""
-    return next((name for name in (MINING.name, "bucc") if name in scores), None)
+        )
+    beside = ("bucc_by", "shared_by_seeds", *averages({}))
+    return pd.DataFrame(table, columns=[*parameters, "supervision", "seed", *TASKS, *beside])
 
 
 def _selected(
     snapshot: Snapshot, parameters: Sequence[str]
-) -> Iterator[tuple[tuple[tuple[object, ...], str, str], TrialView]]:
-    """System, supervision, task and trial of every complete trial of a selected configuration."""
-    views_by_key: dict[tuple[tuple[object, ...], str, str], list[TrialView]] = {}
+) -> Iterator[tuple[tuple[_System, str], TrialView]]:
+    """System, task and trial of every complete trial of a selected configuration."""
+    views_by_key: dict[tuple[_System, str], list[TrialView]] = {}
     for view in snapshot.trials:
         task, _ = target_of(snapshot.sweep, view.assignment)
         if view.state == "complete" and task in TASKS and view.objective is not None:
-            system = tuple(view.assignment.get(path) for path in parameters)
+            values = tuple(view.assignment.get(path) for path in parameters)
             is_translated = is_translate_train(snapshot.supervision(view))
-            supervision = TRANSLATE_TRAIN if is_translated else ZERO_SHOT
-            views_by_key.setdefault((system, supervision, task), []).append(view)
+            system = values, TRANSLATE_TRAIN if is_translated else ZERO_SHOT
+            views_by_key.setdefault((system, task), []).append(view)
     sweep = snapshot.sweep
     for key, views in views_by_key.items():
         best = ranked(views, int(sweep["search"]["seeds"]), sweep["objective"]["mode"])[0]
@@ -227,6 +202,7 @@ def _selected(
 
 
 def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, float]]:
+    """Metric -> language -> test score of the target task."""
     record = snapshot.record(view, "evaluate")
     scores: dict[str, dict[str, float]] = {}
     for score in record.scores if record else ():
@@ -238,19 +214,19 @@ def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, flo
 def _retrieved(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, dict[str, float]]]:
     """Retrieval task -> metric -> language -> score, by the encoder before the target training."""
     record = snapshot.record(view, "evaluate")
+    settings: Any = record.payload["settings"] if record else {}
     scores: dict[str, dict[str, dict[str, float]]] = {}
-    settings = record.payload["settings"] if record else None
-    if not isinstance(settings, dict) or settings.get("retrieval_encoder") != "before":
+    if record is None or settings.get("retrieval_encoder") != "before":
         return scores
-    assert record is not None
+    retrieval = {MINING.name, *(task.name for task in TASKS.values() if not task.is_trained)}
     for score in record.scores:
-        is_one = score.task in TASKS and not TASKS[score.task].is_trained
-        if score.role == "further" and (is_one or score.task == MINING.name):
+        if score.role == "further" and score.task in retrieval:
             by_language = scores.setdefault(score.task, {}).setdefault(score.metric, {})
             by_language[score.language] = score.value
     return scores
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a value is missing."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None

@@ -6,11 +6,13 @@ trials, one that runs, and scores that are missing.
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,17 @@ from xlt_ray.config.trial import TrialSpec
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
+from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.report.page import write_report
+from xlt_ray.report.tables import (
+    Group,
+    LanguageTable,
+    Row,
+    TrialScores,
+    cells_of,
+    mean_of,
+    tables_of,
+)
 from xlt_ray.store.evaluation_items import Items, item_ids
 from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
@@ -67,6 +80,14 @@ class Finished:
     sweep: SweepSpec
     ledger: Ledger
     store: StageStore
+
+    def snapshot(self) -> Snapshot:
+        return read_snapshot(self.ledger, self.store)
+
+    def report(self, root: Path | None = None) -> Path:
+        """Write its report, to another home where a root is given; returns the page."""
+        home = self.home if root is None else Home(root)
+        return write_report(home, self.ledger, self.store)
 
 
 def facts() -> Facts:
@@ -212,25 +233,65 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return finished(Home(tmp_path_factory.mktemp("home")))
 
 
+@pytest.fixture(scope="session")
+def snapshot(quick: Finished) -> Snapshot:
+    return quick.snapshot()
+
+
+@pytest.fixture(scope="session")
+def table(snapshot: Snapshot) -> LanguageTable:
+    (only,) = tables_of(snapshot)
+    return only
+
+
+def sized(trials: int, seeds: int = 1, text: str = SWEEP) -> str:
+    """The sweep file with fewer trials and seeds."""
+    return text.replace("trials: 16, seeds: 3", f"trials: {trials}, seeds: {seeds}")
+
+
+def made_table(
+    parameters: Sequence[Mapping[str, Any]],
+    trials: Sequence[Sequence[TrialScores]],
+    groups: Sequence[Group] = (),
+) -> LanguageTable:
+    """A table of configurations with these parameters and trials; ``qaa`` is the source."""
+    languages = sorted({code for part in trials for trial in part for code in trial.scores})
+    rows = []
+    for number, (assignment, part) in enumerate(zip(parameters, trials, strict=True)):
+        means = {group.title: mean_of(part, group.languages) for group in groups}
+        rows.append(
+            Row(
+                configuration=number,
+                parameters=assignment,
+                states={"complete": len(part)},
+                trials=tuple(part),
+                objective=mean_of(part, ["qaa"]),
+                cells=cells_of(part, languages),
+                mean=mean_of(part, languages),
+                mean_without_source=mean_of(part, [code for code in languages if code != "qaa"]),
+                groups={title: cell for title, cell in means.items() if cell},
+            )
+        )
+    return LanguageTable(
+        "t", "accuracy", "qaa", tuple(languages), tuple(parameters[0]), len(trials[0]), tuple(rows),
+        tuple(groups),
+    )  # fmt: skip
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Finished:
     """The first three configurations with one seed, for tests that change something."""
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 1")
-    return finished(Home(tmp_path), text)
+    return finished(Home(tmp_path), sized(3))
 
 
 @pytest.fixture
 def oracle(tmp_path: Path) -> Finished:
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")
-    return finished(
-        Home(tmp_path), text.replace("metric: accuracy", "metric: accuracy, languages: target")
-    )
+    text = sized(2).replace("metric: accuracy", "metric: accuracy, languages: target")
+    return finished(Home(tmp_path), text)
 
 
-def other_home(found: Finished, root: Path) -> Finished:
-    """The same ledger and store, with a home elsewhere to write to."""
-    return replace(found, home=Home(root))
-
-
-def tree_of(found: Finished) -> dict[str, Any]:
-    return found.ledger.sweep
+def csv_rows(text: str | Path) -> list[dict[str, str]]:
+    """Rows of a CSV file, or of its text."""
+    if isinstance(text, Path):
+        text = text.read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))

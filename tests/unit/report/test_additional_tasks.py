@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pandas as pd
 import pytest
 
 import tests.unit.report.conftest as world
-from tests.unit.report.conftest import SWEEP, Finished, finished
+from tests.unit.report.conftest import Finished, csv_rows, finished, sized
 from xlt_ray.home import Home
 from xlt_ray.report.additional_tasks import (
     additional_csv,
@@ -19,14 +17,13 @@ from xlt_ray.report.additional_tasks import (
     additional_tables,
     averaged_scores,
 )
-from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
-from xlt_ray.report.page import write_report
+from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.selection import picks
 from xlt_ray.report.table_export import picks_csv
-from xlt_ray.report.tables import language_tables
+from xlt_ray.report.tables import language_tables, tables_of
 from xlt_ray.store.record import Score
 
-SMALL = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 2")
+SMALL = sized(3, 2)
 ASKED = SMALL + "evaluate: {pairs: [[qaa, qab], [qab, qaa], [qab, qab]], also: [toy-paraphrase]}\n"
 PAIRS = {"qaa:qab": 0.1, "qab:qaa": 0.2, "qab:qab": 0.9}
 FURTHER = {"qaa": 0.01, "qac": 0.03}
@@ -55,30 +52,23 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finished:
     return finished(Home(tmp_path / "asked"), ASKED)
 
 
-def snapshot_of(found: Finished) -> Snapshot:
-    return read_snapshot(found.ledger, found.store)
-
-
 def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Path) -> None:
     plain = finished(Home(tmp_path / "plain"), SMALL)
-    one, other = (snapshot_of(found) for found in (plain, asked))
+    one, other = (found.snapshot() for found in (plain, asked))
     pd.testing.assert_frame_equal(scores_frame(one), scores_frame(other))
-    tables = [
-        language_tables(trials_frame(each), scores_frame(each), each.parameters, each.sweep)
-        for each in (one, other)
-    ]
+    tables = [tables_of(each) for each in (one, other)]
     assert tables[0] == tables[1]
     assert len(tables[1]) == 1
 
 
 def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
-    frame = additional_frame(snapshot_of(small))
+    frame = additional_frame(small.snapshot())
     assert frame.empty
     assert additional_tables(frame, small.ledger.sweep) == []
 
 
 def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
-    frame = additional_frame(snapshot_of(asked))
+    frame = additional_frame(asked.snapshot())
     complete = sum(trial.state == "complete" for trial in asked.ledger.trials())
     assert len(frame) == complete * len(besides())
     pair = frame[(frame["language"] == "qab:qaa") & (frame["metric"] == "accuracy")].iloc[0]
@@ -89,7 +79,7 @@ def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: F
 
 
 def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
-    tables = additional_tables(additional_frame(snapshot_of(asked)), asked.ledger.sweep)
+    tables = additional_tables(additional_frame(asked.snapshot()), asked.ledger.sweep)
     assert [(table.role, table.metric, table.is_headline) for table in tables] == [
         ("average", "accuracy", True),
         ("average", "macro_f1", False),
@@ -119,7 +109,7 @@ def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
 
 
 def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> None:
-    frame = additional_frame(snapshot_of(asked))
+    frame = additional_frame(asked.snapshot())
     number = frame["number"].min()
     hole = (frame["number"] == number) & (frame["language"] == "qac")
     table = additional_tables(frame[~hole], asked.ledger.sweep)[4]
@@ -130,11 +120,11 @@ def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> N
 def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
     asked: Finished,
 ) -> None:
-    snapshot = snapshot_of(asked)
+    snapshot = asked.snapshot()
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     means = averaged_scores(additional_frame(snapshot))
-    (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
-    (averaged,) = language_tables(trials, means, snapshot.parameters, snapshot.sweep)
+    (table,) = language_tables(trials, scores, snapshot.sweep)
+    (averaged,) = language_tables(trials, means, snapshot.sweep)
     found = picks(table, scores, snapshot.sweep, averaged, means)
     assert [(pick.is_averaged, pick.is_oracle) for pick in found] == [
         (False, False),
@@ -147,7 +137,7 @@ def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
     assert average.value == pytest.approx(0.95), "by the dev score of the averaged weights"
     assert average.row is not None
     assert {code: cell.mean for code, cell in average.row.cells.items()} == pytest.approx(AVERAGE)
-    lines = list(csv.DictReader(io.StringIO(picks_csv(found, table))))
+    lines = csv_rows(picks_csv(found, table))
     assert float(lines[2]["source"]) == pytest.approx(0.91)
     # What is missing is there, with its reason.
     assert (lines[3]["configuration"], lines[3]["source"]) == ("", "")
@@ -155,7 +145,7 @@ def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
 
 
 def test_the_page_shows_it_apart(asked: Finished) -> None:
-    page = write_report(asked.home, asked.ledger, asked.store)
+    page = asked.report()
     text = page.read_text(encoding="utf-8")
     assert "Evaluated besides" in text
     assert 'data-t="toy-nli-qaa-languages-average"' in text, "a pick leads to its own scores"
@@ -166,7 +156,7 @@ def test_the_page_shows_it_apart(asked: Finished) -> None:
 
 
 def test_the_page_shows_of_tatoeba_the_direction_that_is_published(asked: Finished) -> None:
-    frame = additional_frame(snapshot_of(asked))
+    frame = additional_frame(asked.snapshot())
     further = frame[frame["role"] == "further"]
     as_tatoeba = pd.concat(
         further[further["metric"] == "accuracy"].assign(task="tatoeba", metric=metric)

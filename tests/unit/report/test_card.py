@@ -14,7 +14,7 @@ from xlt_ray.data.task import task_named
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
-from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.provenance import export_metadata, exportable, model_of, target_use
 
 
@@ -32,11 +32,6 @@ def complete(snapshot: Snapshot, configuration: int) -> TrialView:
         for trial in snapshot.trials
         if trial.configuration == configuration and trial.state == "complete"
     )
-
-
-@pytest.fixture(scope="module")
-def snapshot(quick: Finished) -> Snapshot:
-    return read_snapshot(quick.ledger, quick.store)
 
 
 def table(card: str, head: str) -> list[list[str]]:

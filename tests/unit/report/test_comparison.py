@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.equal_systems import candidate, stage
-from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
+from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, finished, sized
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.report.comparison import Comparison, candidate_of, compare, comparison_json
-from xlt_ray.report.frames import read_snapshot
+from xlt_ray.report.frames import Snapshot, read_snapshot
 from xlt_ray.store.store import StageStore
 
 CODES = ("qaa", "qab", "qac")
@@ -138,8 +138,7 @@ def test_unlike_sweeps_are_refused() -> None:
             compare([one, other])
 
 
-def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(quick: Finished) -> None:
-    snapshot = read_snapshot(quick.ledger, quick.store)
+def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(snapshot: Snapshot) -> None:
     chosen, named = candidate_of(snapshot), candidate_of(snapshot, 0)
     assert "dev set of qaa" in chosen.rule
     assert (named.row.configuration, "by hand" in named.rule) == (0, True)
@@ -148,8 +147,7 @@ def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(quick: Finished) -
         candidate_of(snapshot, 5)
 
 
-def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: Finished) -> None:
-    snapshot = read_snapshot(quick.ledger, quick.store)
+def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(snapshot: Snapshot) -> None:
     with_stage, without = (
         next(
             trial.configuration for trial in snapshot.trials
@@ -201,12 +199,10 @@ def test_a_sweep_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
 
 
 def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path) -> None:
-    small = SWEEP.replace("trials: 16, seeds: 3", "trials: 1, seeds: 2")
+    small = sized(1, 2)
     one = finished(Home(tmp_path), small)
     other = finished(Home(tmp_path), small.replace("name: quick", "name: other"))
-    first, second = (
-        candidate_of(read_snapshot(found.ledger, found.store)) for found in (one, other)
-    )
+    first, second = (candidate_of(found.snapshot()) for found in (one, other))
     assert first.data == second.data
     (found,) = compare([first, second])
     assert all(line.paired is not None and line.paired.difference == 0 for line in found.lines)
@@ -215,9 +211,8 @@ def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path)
 
 
 def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
-    quick: Finished,
+    snapshot: Snapshot,
 ) -> None:
-    snapshot = read_snapshot(quick.ledger, quick.store)
     first = next(trial for trial in snapshot.trials if trial.configuration == 0)
     record = snapshot.record(first, "evaluate")
     assert record is not None
@@ -230,8 +225,7 @@ def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
     assert "scored on other data, not compared: qab" in found.notes
 
 
-def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
-    snapshot = read_snapshot(quick.ledger, quick.store)
+def test_json_has_a_number_or_null_everywhere(snapshot: Snapshot) -> None:
     found = compare(
         [candidate_of(snapshot, configuration) for configuration in (0, NOWHERE_SCORED)]
     )

@@ -28,29 +28,34 @@ from xlt_ray.report.confirmation import (
     confirmation_of,
     winners,
 )
-from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.stats import summary
 from xlt_ray.sweep.confirm_winners import confirming
 
+Both = tuple[Snapshot, Snapshot, list[int]]
+
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, list[int]]:
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """A sweep, the sweep that confirms its two best configurations, and which these are."""
     found = finished(Home(tmp_path_factory.mktemp("home")))
-    snapshot = read_snapshot(found.ledger, found.store)
-    chosen = winners(snapshot, 2)
+    return confirmed(found, top=2, seeds=4)
+
+
+def confirmed(sweep: Finished, top: int, seeds: int) -> Both:
+    """Run the winners of a sweep again on fresh seeds; one seed of the second fails."""
+    snapshot = sweep.snapshot()
+    chosen = winners(snapshot, top)
     used = [trial.seed for trial in snapshot.trials]
-    sweep = confirming(found.sweep, [view.assignment for view in chosen], used, seeds=4)
-    ledger = open_ledger(found.home, sweep)
-    again = Finished(found.home, sweep, ledger, found.store)
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        view = ledger.trial(ticket.number)
+    spec = confirming(sweep.sweep, [view.assignment for view in chosen], used, seeds=seeds)
+    again = Finished(sweep.home, spec, open_ledger(sweep.home, spec), sweep.store)
+    while (asked := again.ledger.ask(spec, bounds)) is not None:
+        view = again.ledger.trial(asked.number)
         if (view.configuration, view.repeat) == (1, 3):
-            ledger.tell_failed(ticket.number, "nan", "the loss is not a number")
+            again.ledger.tell_failed(asked.number, "nan", "the loss is not a number")
         else:
             end(again, view)
-    fresh = read_snapshot(ledger, found.store)
-    return snapshot, fresh, [view.configuration for view in chosen]
+    return snapshot, again.snapshot(), [view.configuration for view in chosen]
 
 
 def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
@@ -60,9 +65,7 @@ def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
     return only
 
 
-def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(both: Both) -> None:
     snapshot, fresh, configurations = both
     found = confirmation_of(snapshot, fresh, configurations)
     for place, configuration in enumerate(configurations):
@@ -90,9 +93,7 @@ def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(
         )
 
 
-def test_a_seed_that_failed_is_named_and_counts_for_nothing(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_a_seed_that_failed_is_named_and_counts_for_nothing(both: Both) -> None:
     snapshot, fresh, configurations = both
     notes = confirmation_of(snapshot, fresh, configurations).notes
     (told,) = [note for note in notes if "trial" in note]
@@ -100,9 +101,7 @@ def test_a_seed_that_failed_is_named_and_counts_for_nothing(
     assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in told
 
 
-def test_a_seed_that_failed_and_was_run_again_is_not_told_of(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_a_seed_that_failed_and_was_run_again_is_not_told_of(both: Both) -> None:
     snapshot, fresh, configurations = both
     failed = next(trial for trial in fresh.trials if trial.state == "failed")
     whole = next(trial for trial in fresh.trials if trial.configuration == failed.configuration
@@ -118,9 +117,7 @@ def test_a_seed_that_failed_and_was_run_again_is_not_told_of(
     assert one.fresh.num_seeds == 4
 
 
-def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(both: Both) -> None:
     snapshot, fresh, (winner, second) = both
     sides = [candidate_of(snapshot, configuration, [fresh]) for configuration in (None, second)]
     assert [side.row.configuration for side in sides] == [winner, second]
@@ -149,9 +146,7 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
     assert before.given
 
 
-def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(both: Both) -> None:
     snapshot, fresh, (winner, second) = both
     other = next(
         trial.configuration for trial in snapshot.trials
@@ -168,9 +163,7 @@ def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
     assert any(f"xlt confirm quick --seeds 6 --top {rank}" in note for note in found.notes)
 
 
-def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(both: Both) -> None:
     snapshot, _, chosen = both
     two = replace(
         snapshot, trials=tuple(trial for trial in snapshot.trials if trial.configuration in chosen)
@@ -180,9 +173,7 @@ def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
     assert not any("configurations" in note for note in found.notes)
 
 
-def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(both: Both) -> None:
     snapshot, fresh, configurations = both
     assert configurations[0] == NOWHERE_SCORED, "the winner lacks a language, its fresh seeds none"
     found = confirmation_of(snapshot, fresh, configurations)
@@ -204,9 +195,7 @@ def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
     assert list(frame["bias"]) == [row.bias for row in found.rows]
 
 
-def test_without_a_complete_fresh_seed_nothing_is_claimed(
-    both: tuple[Snapshot, Snapshot, list[int]],
-) -> None:
+def test_without_a_complete_fresh_seed_nothing_is_claimed(both: Both) -> None:
     snapshot, fresh, configurations = both
     empty = Snapshot(fresh.name, fresh.sweep, (), {})
     for row in confirmation_of(snapshot, empty, configurations).rows:
@@ -226,14 +215,7 @@ def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = finished(Home(tmp_path / "home"), SHORT)
-    snapshot = read_snapshot(found.ledger, found.store)
-    chosen = winners(snapshot, 1)
-    used = [trial.seed for trial in snapshot.trials]
-    sweep = confirming(found.sweep, [view.assignment for view in chosen], used, seeds=3)
-    ledger = open_ledger(found.home, sweep)
-    again = Finished(found.home, sweep, ledger, found.store)
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        end(again, ledger.trial(ticket.number))
+    confirmed(found, top=1, seeds=3)
     monkeypatch.setenv("XLT_HOME", str(found.home.root))
     monkeypatch.setattr("sys.argv", ["xlt", "confirm", "quick", "--seeds", "3"])
     with pytest.raises(SystemExit) as stop:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 import statistics
 from collections.abc import Sequence
@@ -14,44 +12,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.report.conftest import csv_rows, made_table
 from xlt_ray.report.effects import (
     MAX_LEVELS,
+    MIN_POINTS,
     OTHERS,
     effects_csv,
     effects_of,
+    importances,
     importances_csv,
     series_of,
 )
-from xlt_ray.report.importance import MIN_POINTS, importances
 from xlt_ray.report.stats import difference_interval
-from xlt_ray.report.tables import Group, LanguageTable, Row, TrialScores, cell_of
+from xlt_ray.report.tables import Group, LanguageTable, TrialScores
 
 
 def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> LanguageTable:
     """One parameter; the others are half as good as the source, and one language is a group."""
-    rows = []
-    for number, (value, score) in enumerate(zip(values, scores, strict=True)):
-        trials = tuple(
-            TrialScores(number * seeds + turn, turn, {"qaa": score, "qab": score / 2})
-            for turn in range(seeds)
-        )
-        rows.append(
-            Row(
-                configuration=number,
-                parameters={"knob": value},
-                states={"complete": seeds},
-                trials=trials,
-                objective=cell_of([score] * seeds),
-                cells={"qaa": cell_of([score] * seeds), "qab": cell_of([score / 2] * seeds)},
-                mean=cell_of([0.75 * score] * seeds),
-                mean_without_source=cell_of([score / 2] * seeds),
-                groups={"script: Latn": cell_of([score / 2] * seeds)},
-            )
-        )
-    groups = (Group("script", "Latn", ("qab",)),)
-    return LanguageTable(
-        "t", "accuracy", "qaa", ("qaa", "qab"), ("knob",), seeds, tuple(rows), groups
-    )
+    trials = [
+        [TrialScores(number * seeds + seed, seed, {"qaa": score, "qab": score / 2})
+         for seed in range(seeds)]
+        for number, score in enumerate(scores)
+    ]  # fmt: skip
+    return made_table([{"knob": value} for value in values], trials, [GROUP])
+
+
+GROUP = Group("script", "Latn", ("qab",))
 
 
 def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
@@ -142,13 +128,13 @@ def test_files_say_what_the_page_says() -> None:
     values = ["a", "b"] * 2 * MIN_POINTS
     scores = [0.5 + 0.2 * (value == "a") + 0.01 * place for place, value in enumerate(values)]
     known = effects_of(table_of(values, scores))
-    effects = list(csv.DictReader(io.StringIO(effects_csv(known))))
+    effects = csv_rows(effects_csv(known))
     assert len(effects) == 2 * len(known.series)
     first = known.levels[0].effects["qaa"]
     assert float(effects[0]["difference"]) == first.difference
     assert first.is_clear
     assert statistics.fmean([first.low or 0, first.high or 0]) == pytest.approx(first.difference)
-    shares = list(csv.DictReader(io.StringIO(importances_csv(known))))
+    shares = csv_rows(importances_csv(known))
     assert {share["score"] for share in shares} == set(known.series)
     assert {share["is_above_chance"] for share in shares} == {"True"}
     assert all(float(share["chance"]) < float(share["share"]) for share in shares)

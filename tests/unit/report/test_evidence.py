@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import re
 
 import pandas as pd
 import pytest
 
-from tests.unit.report.conftest import NEAR_CONSTANT, Finished, other_home, tree_of
+from tests.unit.report.conftest import NEAR_CONSTANT, Finished, csv_rows
 from xlt_ray.cli.listings import trial_row
 from xlt_ray.report.additional_tasks import ADDITIONAL_COLUMNS, additional_csv, additional_tables
-from xlt_ray.report.evidence import MIN_GROUP_ITEMS, Constant, Evidence, evidence_of
-from xlt_ray.report.frames import read_snapshot, scores_frame, trials_frame, typed
-from xlt_ray.report.page import write_report
+from xlt_ray.report.frames import typed
 from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
-from xlt_ray.report.tables import LanguageTable, groups_of, language_tables
+from xlt_ray.report.tables import (
+    MIN_GROUP_ITEMS,
+    Constant,
+    Evidence,
+    LanguageTable,
+    evidence_of,
+    groups_of,
+)
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.tracking.content import final_metrics, score_table, score_tags
 
 CONFIGURATION, REPEAT = NEAR_CONSTANT
-
-
-@pytest.fixture(scope="module")
-def table(quick: Finished) -> LanguageTable:
-    snapshot = read_snapshot(quick.ledger, quick.store)
-    frames = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(*frames, snapshot.parameters, snapshot.sweep)
-    return found
 
 
 def test_a_table_knows_items_chance_and_constant_networks(table: LanguageTable) -> None:
@@ -83,8 +78,8 @@ def test_scores_of_older_stages_know_their_examples_alone() -> None:
 
 
 def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
-    sweep = tree_of(quick)
-    lines = list(csv.DictReader(io.StringIO(table_csv(table, sweep))))
+    sweep = quick.ledger.sweep
+    lines = csv_rows(table_csv(table, sweep))
     assert {line["qaf_items"] for line in lines} == {"40"}
     assert {line["qab_chance"] for line in lines} == {"0.36"}
     assert {(line["qab_cut"], line["qac_cut"]) for line in lines} == {("", "0.25")}
@@ -103,8 +98,7 @@ def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
 
 
 def test_the_page_says_it(quick: Finished, tmp_path) -> None:
-    own = other_home(quick, tmp_path)
-    page = write_report(own.home, own.ledger, own.store).read_text(encoding="utf-8")
+    page = quick.report(tmp_path).read_text(encoding="utf-8")
     assert page.count("98 % of the predictions are the same") == 1
     assert re.search(r"<td[^>]*>chance</td>(<td class=\"n\">36.0</td>){6}", page)
     assert "40 ⚠" in page
@@ -126,7 +120,7 @@ def test_tables_of_further_tasks_say_it() -> None:
     assert table.evidence.sizes == {"de": 1000, "yo": 60}
     assert [set(row.near_constant) for row in table.rows] == [set(), {"yo"}]
     assert "configuration 1 in yo" in table.constant_note
-    first, second = csv.DictReader(io.StringIO(additional_csv(table)))
+    first, second = csv_rows(additional_csv(table))
     assert (first["yo_items"], first["yo_near_constant"]) == ("60", "")
     assert (second["de_chance"], second["yo_near_constant"]) == ("0.001", "0.95")
 

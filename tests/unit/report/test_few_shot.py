@@ -14,16 +14,14 @@ from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.additional_tasks import additional_frame
+from xlt_ray.report.additional_tasks import additional_frame, few_shot_frame, few_shot_tables
 from xlt_ray.report.card import model_card
 from xlt_ray.report.comparison import candidate_of
 from xlt_ray.report.confirmation import confirmation_of, winners
-from xlt_ray.report.few_shot_tables import few_shot_frame, few_shot_tables
-from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
-from xlt_ray.report.page import write_report
+from xlt_ray.report.frames import scores_frame
 from xlt_ray.report.provenance import export_metadata, target_use
 from xlt_ray.report.selection import header
-from xlt_ray.report.tables import language_tables
+from xlt_ray.report.tables import tables_of
 from xlt_ray.store.record import Score
 
 SWEEP = """
@@ -84,12 +82,8 @@ def complete(found: Finished, view: TrialView) -> None:
     found.ledger.tell_complete(view.number, dev)
 
 
-def snapshot_of(found: Finished) -> Snapshot:
-    return read_snapshot(found.ledger, found.store)
-
-
 def test_every_sample_is_told_with_what_it_added_to_its_own_target_stage(few: Finished) -> None:
-    frame = few_shot_frame(snapshot_of(few))
+    frame = few_shot_frame(few.snapshot())
     assert len(frame) == 12 * 3 * 2
     own = frame[(frame["language"] == frame["shot_language"]) & (frame["metric"] == "accuracy")]
     assert set(own["split"]) == {"test"}
@@ -104,7 +98,7 @@ def test_every_sample_is_told_with_what_it_added_to_its_own_target_stage(few: Fi
 
 
 def test_a_row_is_a_number_of_shots_with_the_spread_over_samples(few: Finished) -> None:
-    snapshot = snapshot_of(few)
+    snapshot = few.snapshot()
     (table,) = few_shot_tables(few_shot_frame(snapshot), snapshot, snapshot.sweep)
     assert [(row.language, row.shots) for row in table.rows] == [
         ("qab", 5), ("qab", 10), ("qac", 5), ("qac", 10),
@@ -119,44 +113,51 @@ def test_a_row_is_a_number_of_shots_with_the_spread_over_samples(few: Finished) 
     assert row.source is not None
     assert row.source_before is not None
     assert (row.source_before.mean, row.source.mean) == pytest.approx((0.8, 0.7))
+    # Samples of one seed give no deviation of what was before.
+    for before in (row.zero_shot, row.source_before):
+        assert (before.deviation, before.num_seeds) == (None, 1)
+    assert row.score.num_seeds == 3
 
 
 def test_no_zero_shot_table_has_a_score_after_shots(few: Finished) -> None:
-    snapshot = snapshot_of(few)
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    snapshot = few.snapshot()
+    scores = scores_frame(snapshot)
     assert set(scores[scores["stage"] == "evaluate"]["number"]) == {0}
     assert additional_frame(snapshot).empty
-    (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
+    (table,) = tables_of(snapshot)
     (scored,) = [row for row in table.rows if row.cells]
     assert scored.mean is not None
     assert scored.mean.mean == pytest.approx(sum(BEFORE.values()) / 6)
 
 
 def test_the_page_says_so_even_where_a_trial_with_shots_is_chosen(few: Finished) -> None:
-    snapshot = snapshot_of(few)
+    snapshot = few.snapshot()
     assert snapshot.best_configuration != 0
-    text = write_report(few.home, few.ledger, few.store).read_text()
+    assert "NOT ZERO-SHOT" in header(snapshot.sweep, "qaa")
+    page = few.report()
+    text = page.read_text()
     assert "After few shots" in text
     assert "are not zero-shot" in text
-    assert "NOT ZERO-SHOT" in header(snapshot.sweep, "qaa")
-    folder = few.home.reports("few") / "tables"
-    assert len(pd.read_csv(folder / "few-shot.csv")) == 12 * 3 * 2
+    assert len(pd.read_csv(page.parent / "tables" / "few-shot.csv")) == 12 * 3 * 2
+    (best,) = re.findall(r'<h2 id="best">.*?</section>', text, re.S)
+    assert "not zero-shot</span>: few-shot toy-nli 10 qab" in best
+    assert "<b>90.0<i> </i></b><span>dev (objective)" in best
 
 
 @pytest.mark.usefixtures("_made_up")
 def test_without_the_zero_shot_trial_nothing_is_made_up(tmp_path: Path) -> None:
     text = SWEEP.replace("    - null\n", "").replace("trials: 13", "trials: 12")
     alone = finished(Home(tmp_path / "alone"), text)
-    snapshot = snapshot_of(alone)
+    snapshot = alone.snapshot()
     frame = few_shot_frame(snapshot)
     assert frame["gain"].isna().all()
     (table,) = few_shot_tables(frame, snapshot, snapshot.sweep)
     assert {row.zero_shot for row in table.rows} == {None}
-    assert "After few shots" in write_report(alone.home, alone.ledger, alone.store).read_text()
+    assert "After few shots" in alone.report().read_text()
 
 
 def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
-    snapshot = snapshot_of(small)
+    snapshot = small.snapshot()
     frame = few_shot_frame(snapshot)
     assert frame.empty
     assert few_shot_tables(frame, snapshot, snapshot.sweep) == []
@@ -164,7 +165,7 @@ def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
 
 
 def test_an_export_is_of_the_network_after_the_shots_and_says_so(few: Finished) -> None:
-    snapshot = snapshot_of(few)
+    snapshot = few.snapshot()
     view = snapshot.trials[1]
     use = target_use(view)
     assert use is not None
@@ -183,18 +184,8 @@ def test_an_export_is_of_the_network_after_the_shots_and_says_so(few: Finished) 
     assert "tags: [xlt-ray, few-shot" in card
 
 
-def test_samples_of_one_seed_give_no_deviation_of_what_was_before(few: Finished) -> None:
-    snapshot = snapshot_of(few)
-    (table,) = few_shot_tables(few_shot_frame(snapshot), snapshot, snapshot.sweep)
-    for row in table.rows:
-        for cell in (row.zero_shot, row.source_before):
-            assert cell is not None
-            assert (cell.deviation, cell.num_seeds) == (None, 1)
-        assert row.score.num_seeds == 3
-
-
 def test_a_trial_after_shots_is_not_compared_and_told_as_what_it_is(few: Finished) -> None:
-    snapshot = snapshot_of(few)
+    snapshot = few.snapshot()
     with pytest.raises(
         LedgerError, match=r"labels of a target language \(few-shot .*not zero-shot"
     ):
@@ -205,16 +196,9 @@ def test_a_trial_after_shots_is_not_compared_and_told_as_what_it_is(few: Finishe
 
 
 def test_of_a_winner_after_shots_the_objective_alone_is_confirmed(few: Finished) -> None:
-    snapshot = snapshot_of(few)
+    snapshot = few.snapshot()
     (winner,) = winners(snapshot, 1)
     assert winner.assignment["few_shot"] is not None
     found = confirmation_of(snapshot, snapshot, [winner.configuration])
     assert [(row.measure, row.selected) for row in found.rows] == [("objective", winner.objective)]
     assert any("not zero-shot" in note for note in found.notes)
-
-
-def test_the_page_says_that_its_best_is_not_zero_shot(few: Finished) -> None:
-    text = write_report(few.home, few.ledger, few.store).read_text()
-    (best,) = re.findall(r'<h2 id="best">.*?</section>', text, re.S)
-    assert "not zero-shot</span>: few-shot toy-nli 10 qab" in best
-    assert "<b>90.0<i> </i></b><span>dev (objective)" in best

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.report.conftest import LANGUAGES, Finished, other_home
+from tests.unit.report.conftest import LANGUAGES, Finished, csv_rows
 from xlt_ray.errors import DamagedStage
 from xlt_ray.report import item_uncertainty
 from xlt_ray.report.comparison import candidate_of, compare, comparison_json
-from xlt_ray.report.frames import Snapshot, read_snapshot
-from xlt_ray.report.page import write_report
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.results import Results
 from xlt_ray.store.evaluation_items import ITEMS, read_items
-
-
-@pytest.fixture
-def snapshot(quick: Finished) -> Snapshot:
-    return read_snapshot(quick.ledger, quick.store)
 
 
 @pytest.fixture
@@ -118,11 +111,10 @@ def test_a_notebook_asks_for_the_items_themselves(quick: Finished) -> None:
 def test_the_page_reads_the_items_of_its_best_configuration_alone(
     quick: Finished, reads: list[str], tmp_path: Path
 ) -> None:
-    own = other_home(quick, tmp_path)
-    page = write_report(own.home, own.ledger, own.store)
+    page = quick.report(tmp_path)
     assert 0 < len(reads) == len(set(reads)) <= 3
     assert "over seeds and 400 items" in page.read_text(encoding="utf-8")
-    rows = list(csv.DictReader((page.parent / "tables" / "intervals.csv").open()))
+    rows = csv_rows(page.parent / "tables" / "intervals.csv")
     assert {row["languages"] for row in rows} >= set(LANGUAGES[:5])
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.report.conftest import Finished
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.report.frames import read_snapshot
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import exportable, lost_weights, target_use
 from xlt_ray.store.evaluation_items import ITEMS
@@ -58,8 +58,7 @@ def test_a_report_names_what_is_lost_and_its_command(
     assert scored
 
 
-def test_a_whole_report_warns_of_nothing(quick: Finished) -> None:
-    snapshot = read_snapshot(quick.ledger, quick.store)
+def test_a_whole_report_warns_of_nothing(snapshot: Snapshot) -> None:
     assert snapshot.unscored == []
     assert lost_weights(snapshot) == ""
 
@@ -98,4 +97,4 @@ def test_a_target_stage_that_is_damaged_names_the_command_that_makes_it(
     assert target is not None
     cut_short(found.store, target.key)
     with pytest.raises(LedgerError, match=f"xlt stage quick --trial {view.number} --until target"):
-        exportable(read_snapshot(found.ledger, found.store), view)
+        exportable(found.snapshot(), view)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import replace
 
 import pytest
 
-from tests.unit.report.conftest import SWEEP, Finished, bounds, end
+from tests.unit.report.conftest import Finished, bounds, csv_rows, end, sized
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, MadeWith, mixed_facts, open_ledger
 from xlt_ray.report.comparison import _science, candidate_of, compare
 from xlt_ray.report.confirmation import confirmation_of
-from xlt_ray.report.frames import Snapshot, read_snapshot
-from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
 from xlt_ray.store.store import StageStore
@@ -31,7 +27,7 @@ AFTER = MadeWith({"nli qaa train": "3" * 20, "nli qab test": "2" * 20}, {"torch"
 
 def made_with(home: Home, *starts: MadeWith) -> Finished:
     """A sweep of one trial for each start, the last start making the rest."""
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 4, seeds: 1")
+    text = sized(4)
     sweep = sweep_of(parse_document(text, "quick.yaml"))
     found = Finished(home, sweep, Ledger.__new__(Ledger), StageStore(home.stages))
     for start in starts:
@@ -49,12 +45,8 @@ def mixed(home: Home) -> Finished:
     return made_with(home, BEFORE, BEFORE, AFTER)
 
 
-def snapshot_of(found: Finished) -> Snapshot:
-    return read_snapshot(found.ledger, found.store)
-
-
 def test_every_table_and_the_page_say_so(mixed: Finished) -> None:
-    page = write_report(mixed.home, mixed.ledger, mixed.store)
+    page = mixed.report()
     text = page.read_text()
     assert "Mixed facts" in text
     assert "Chosen among mixed facts" in text
@@ -63,14 +55,14 @@ def test_every_table_and_the_page_say_so(mixed: Finished) -> None:
     assert "b" * 40 in text
     assert "<small>facts 1</small>" in text
     assert "<small>facts 2</small>" in text
-    rows = list(csv.DictReader(io.StringIO((page.parent / "tables/trials.csv").read_text())))
+    rows = csv_rows((page.parent / "tables/trials.csv").read_text())
     assert [row["facts"] for row in rows] == ["1", "1", "2", "2"]
     (table,) = (page.parent / "tables").glob("*-languages.csv")
-    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    rows = csv_rows(table.read_text())
     assert {row["configuration"]: row["facts"] for row in rows} == {
         "0": "1", "1": "1", "2": "2", "3": "2",
     }  # fmt: skip
-    scores = list(csv.DictReader(io.StringIO((page.parent / "tables/scores.csv").read_text())))
+    scores = csv_rows((page.parent / "tables/scores.csv").read_text())
     assert {(row["number"], row["facts"]) for row in scores} == set(
         zip("0123", "1122", strict=True)
     )
@@ -80,7 +72,7 @@ def test_every_table_and_the_page_say_so(mixed: Finished) -> None:
 
 def test_nothing_is_said_where_nothing_changed(home: Home) -> None:
     found = made_with(home, BEFORE, replace(BEFORE, versions={"torch": "2.14"}))
-    page = write_report(found.home, found.ledger, found.store)
+    page = found.report()
     text = page.read_text()
     assert "ixed facts" not in text
     assert "<small>facts" not in text
@@ -102,7 +94,7 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
 
 
 def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:
-    snapshot = snapshot_of(mixed)
+    snapshot = mixed.snapshot()
     one, other = candidate_of(snapshot, 0), candidate_of(snapshot, 2)
     assert (one.facts, other.facts) == ({1}, {2})
     newer = replace(other, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
@@ -114,7 +106,7 @@ def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finishe
 
 
 def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
-    snapshot = snapshot_of(mixed)
+    snapshot = mixed.snapshot()
     view = next(trial for trial in snapshot.trials if trial.facts == 1)
     name = str(view.assignment["model"])
     kept = replace(snapshot, fact_sets={1: {f"model {name}": "w" * 64}})
@@ -137,7 +129,7 @@ def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
 
 
 def test_a_confirmation_on_other_data_says_so(mixed: Finished) -> None:
-    snapshot = snapshot_of(mixed)
+    snapshot = mixed.snapshot()
     fresh = replace(snapshot, trials=tuple(replace(trial, facts=2) for trial in snapshot.trials))
     (note,) = [
         note for note in confirmation_of(snapshot, fresh, [0]).notes if "selected with" in note

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -17,24 +16,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.unit.report.conftest import SWEEP, Finished, other_home
+from tests.unit.report.conftest import SWEEP, Finished, csv_rows, finished, sized
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger, open_ledger
-from xlt_ray.report.page import write_report
-from xlt_ray.report.view_model import sharing_of, stage_rows
+from xlt_ray.report.page import sharing_of, stage_rows
 from xlt_ray.store.store import StageStore
-
-
-def written(found: Finished, root: Path) -> Path:
-    there = other_home(found, root)
-    return write_report(there.home, there.ledger, there.store)
 
 
 @pytest.fixture(scope="module")
 def page(quick: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(quick, tmp_path_factory.mktemp("page"))
+    return quick.report(tmp_path_factory.mktemp("page"))
 
 
 @pytest.mark.slow
@@ -77,9 +70,7 @@ def test_importances_stand_beside_what_chance_reaches(page: Path) -> None:
     text = page.read_text()
     assert "the 95 % of the null" in text
     assert "its parameters are judged given that one training" in text
-    shares = list(
-        csv.DictReader((page.parent / "tables/toy-nli-qaa-languages-importance.csv").open())
-    )
+    shares = list(csv_rows(page.parent / "tables/toy-nli-qaa-languages-importance.csv"))
     below = [share for share in shares if share["is_above_chance"] == "False"]
     assert 0 < len(below) < len(shares), "the parameters of this sweep matter, but not all of them"
     assert text.count("; not above chance, ") == len(below)
@@ -148,7 +139,7 @@ def test_trials_show_their_mlflow_runs(small: Finished, tmp_path: Path) -> None:
     for view in small.ledger.trials():
         small.ledger.set_run_id(view.number, f"run{view.number}of3")
     again = replace(small, ledger=load_ledger(small.home, "quick"))
-    page = written(again, tmp_path / "out")
+    page = again.report(tmp_path / "out")
     assert "run0of3" in page.read_text()
     assert links_of(page)["trials"]["0"]["run"] == "run0of3"
     assert "run0of3" not in (page.parent / "tables" / "trials.csv").read_text()
@@ -166,7 +157,7 @@ def test_every_table_of_the_page_has_its_rule_above_it(
 ) -> None:
     for text, rule in (
         (page.read_text(), "accuracy on the dev set of qaa"),
-        (written(oracle, tmp_path).read_text(), "ORACLE SELECTION: not zero-shot"),
+        (oracle.report(tmp_path).read_text(), "ORACLE SELECTION: not zero-shot"),
     ):
         captions = re.findall(r"<caption>.*?</caption>", text, re.S)
         of_scores = [caption for caption in captions if "Configurations are" in caption]
@@ -220,10 +211,10 @@ def test_every_figure_is_there_three_times_and_linked(page: Path) -> None:
 
 
 def test_a_report_leaves_no_files_of_an_earlier_one(small: Finished, tmp_path: Path) -> None:
-    stale = other_home(small, tmp_path).home.reports("quick") / "figures" / "old.svg"
+    stale = Home(tmp_path).reports("quick") / "figures" / "old.svg"
     stale.parent.mkdir(parents=True)
     stale.write_text("old")
-    written(small, tmp_path)
+    small.report(tmp_path)
     assert not stale.exists()
 
 
@@ -289,55 +280,41 @@ document.title = JSON.stringify({
     assert number == listed > 0
 
 
-def test_oracle_selection_is_marked(oracle: Finished, tmp_path: Path) -> None:
-    assert "oracle" in written(oracle, tmp_path).read_text().lower()
-
-
 def test_sweep_without_a_complete_trial_has_a_page(tmp_path: Path) -> None:
     sweep = sweep_of(parse_document(SWEEP, "quick.yaml"))
     home = Home(tmp_path)
-    page = write_report(home, open_ledger(home, sweep), StageStore(home.stages))
-    assert "quick" in page.read_text()
+    empty = Finished(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    assert "quick" in empty.report().read_text()
 
 
 def test_sweep_in_which_nothing_was_shared_has_a_page(tmp_path: Path) -> None:
-    from tests.unit.report.conftest import finished
-
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1")
-    alone = finished(Home(tmp_path), text)
-    assert written(alone, tmp_path / "out").exists()
+    assert finished(Home(tmp_path), sized(1)).report().exists()
 
 
 def test_blocks_are_shown_by_what_they_are(tmp_path: Path) -> None:
-    from tests.unit.report.conftest import finished
-
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 4, seeds: 1").replace(
+    text = sized(4).replace(
         "fusion: {method: dlfa, layer: {int: [0, num_layers - 1]}}",
         "fusion: {choice: [{method: none}, {method: dlfa, layer: {int: [0, num_layers - 1]}}]}",
     )
-    page = written(finished(Home(tmp_path), text), tmp_path / "out").read_text()
+    page = finished(Home(tmp_path), text).report(tmp_path / "out").read_text()
     for method in ("none", "dlfa"):
         assert re.search(rf"<td[^>]*>{method}</td>", page)
     assert '>{"method' not in page.partition("The resolved sweep")[0]
 
 
 def test_no_password_of_a_place_is_in_any_file(tmp_path: Path) -> None:
-    from tests.unit.report.conftest import finished
-
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1")
+    text = sized(1)
     text += "places: {tracking: 'http://ada:s3cret@mlflow:5000'}\n"
-    page = written(finished(Home(tmp_path), text), tmp_path / "out")
+    page = finished(Home(tmp_path), text).report(tmp_path / "out")
     assert "toy-nli" in page.read_text()
     files = [file for file in page.parent.rglob("*") if file.is_file()]
     assert not [file for file in files if b"s3cret" in file.read_bytes()]
 
 
 def test_parameters_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: Path) -> None:
-    from tests.unit.report.conftest import finished
-
-    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")
+    text = sized(2)
     text = text.replace("  size: 8000\n", "  size: {choice: [4000, 8000]}\n").replace("null, ", "")
-    page = written(finished(Home(tmp_path), text), tmp_path / "out")
+    page = finished(Home(tmp_path), text).report(tmp_path / "out")
     (table,) = (page.parent / "tables").glob("*-languages.tex")
     cells = re.split(r" & | \\\\\n", table.read_text())
     for head in ("intermediate.size", "target.size", "ratio"):

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.unit.report.conftest import Finished, other_home
+from tests.unit.report.conftest import Finished, csv_rows
 from xlt_ray import Results
 from xlt_ray.report import page
-from xlt_ray.report.figures.profiles import (
+from xlt_ray.report.figures.parameters import (
     PROFILE_COLUMNS,
     finished,
     profile_figure,
     profiles_frame,
 )
-from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.store.record import Profile, StageRecord
 
 VALUES = {"qab": (0.2, 0.6, 0.8), "qac": (0.2, 0.4, 0.6), "qaf": (0.1, None, 0.3)}
@@ -46,7 +44,7 @@ def profiles_of(record: StageRecord) -> tuple[Profile, ...]:
 
 @pytest.fixture
 def diagnosed(small: Finished) -> Snapshot:
-    snapshot = read_snapshot(small.ledger, small.store)
+    snapshot = small.snapshot()
     records: Mapping[str, StageRecord] = {
         key: replace(record, profiles=profiles_of(record))
         for key, record in snapshot.records.items()
@@ -74,7 +72,7 @@ def test_the_figure_shows_classes_of_resources_before_and_after(diagnosed: Snaps
     best = int(finished(frame)["configuration"].iloc[0])
     figure = profile_figure(frame, best)
     assert figure is not None
-    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    rows = csv_rows(figure.csv)
     has_intermediate = (frame[frame["configuration"] == best]["stage"] == "intermediate").any()
     before = {"before intermediate", "before target"} if has_intermediate else {"before target"}
     assert {row["moment"] for row in rows} == {"after training", *before}
@@ -97,7 +95,7 @@ def test_languages_of_unknown_resources_are_one_group(
     frame = profiles_frame(diagnosed)
     figure = profile_figure(frame, int(finished(frame)["configuration"].iloc[0]))
     assert figure is not None
-    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    rows = csv_rows(figure.csv)
     assert {row["languages"] for row in rows} == {"qab+qac+qaf"}
     values = {
         int(row["layer"]): float(row["value"])
@@ -116,7 +114,7 @@ def test_moments_are_compared_over_the_languages_that_all_of_them_have(
     fewer = frame[(frame["stage"] == "evaluate") | (frame["language"] != "qab")]
     figure = profile_figure(fewer, best)
     assert figure is not None
-    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    rows = csv_rows(figure.csv)
     assert {row["languages"] for row in rows} == {"qac", "qaf"}
 
 
@@ -131,10 +129,9 @@ def test_the_page_shows_the_figure_and_its_numbers(
     small: Finished, diagnosed: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "read_snapshot", lambda *_: diagnosed)
-    there = other_home(small, tmp_path / "other")
-    folder = page.write_report(there.home, small.ledger, small.store).parent
+    folder = small.report(tmp_path / "other").parent
     assert "layer by layer" in (folder / "index.html").read_text(encoding="utf-8")
     assert (folder / "figures" / "layer-profile.svg").exists()
-    rows = list(csv.DictReader((folder / "tables" / "diagnostics.csv").open(encoding="utf-8")))
+    rows = csv_rows(folder / "tables" / "diagnostics.csv")
     assert {row["stage"] for row in rows} == {"evaluate"}
     assert {row["layer"] for row in rows} == {"0", "1", "2"}

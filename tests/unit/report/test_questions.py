@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import itertools
 import math
 import random
@@ -20,10 +18,18 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy import stats
 
-from tests.unit.report.conftest import NOWHERE_SCORED, Finished
+from tests.unit.report.conftest import NOWHERE_SCORED, csv_rows, made_table
 from xlt_ray.ledger import StageUse
-from xlt_ray.report.effects import OTHERS, Effects, effects_of
-from xlt_ray.report.figures.base import SERIES, Figure
+from xlt_ray.report.effects import (
+    MIN_POINTS,
+    OTHERS,
+    Effects,
+    Importance,
+    _thresholds,
+    effects_of,
+    importances,
+)
+from xlt_ray.report.figures import Figure
 from xlt_ray.report.figures.overview import (
     _parameter_axis,
     bars_of,
@@ -31,26 +37,22 @@ from xlt_ray.report.figures.overview import (
     importance_figure,
     parallel_figure,
     pareto_figure,
-    reuses_of,
     timeline,
 )
 from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
-from xlt_ray.report.frames import Snapshot, costs_frame, read_snapshot, scores_frame, trials_frame
-from xlt_ray.report.importance import MIN_POINTS, Importance, _thresholds, importances
+from xlt_ray.report.frames import Snapshot, costs_frame
 from xlt_ray.report.labels import value_label
-from xlt_ray.report.power_law import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.selection import pareto_front
+from xlt_ray.report.stats import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.tables import (
     MAX_DRAWN,
     Group,
     LanguageTable,
-    Row,
     TrialScores,
-    cell_of,
     drawn_groups,
     known_groupings,
-    language_tables,
+    tables_of,
 )
 
 SIZES = np.repeat([1000, 4000, 16000, 64000, 256000], 3)
@@ -60,44 +62,20 @@ def rows_of(figure: Figure | None) -> list[dict[str, str]]:
     assert figure is not None
     assert figure.svg.startswith(b"<svg")
     assert figure.png.startswith(b"\x89PNG")
-    return list(csv.DictReader(io.StringIO(figure.csv)))
-
-
-@pytest.fixture(scope="module")
-def snapshot(quick: Finished) -> Snapshot:
-    return read_snapshot(quick.ledger, quick.store)
+    return csv_rows(figure.csv)
 
 
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(
-        trials, scores, snapshot.parameters, snapshot.sweep,
-        lambda languages: known_groupings(languages),
-    )  # fmt: skip
+    (found,) = tables_of(snapshot, known_groupings)
     return found
 
 
 def table_over(parameter: str, points: Sequence[tuple[Any, float, float]]) -> LanguageTable:
     """A table of one parameter: its value, the source's score, and that of two other languages."""
-    rows = []
-    for number, (value, source, others) in enumerate(points):
-        scores = {"qaa": source, "qab": others, "qac": others}
-        rows.append(
-            Row(
-                configuration=number,
-                parameters={parameter: value},
-                states={"complete": 1},
-                trials=(TrialScores(number, 0, scores),),
-                objective=cell_of([source]),
-                cells={code: cell_of([score]) for code, score in scores.items()},
-                mean=cell_of([(source + 2 * others) / 3]),
-                mean_without_source=cell_of([others]),
-            )
-        )
-    return LanguageTable(
-        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), (parameter,), 1, tuple(rows)
-    )
+    scores = [{"qaa": source, "qab": others, "qac": others} for _, source, others in points]
+    trials = [[TrialScores(number, 0, of_trial)] for number, of_trial in enumerate(scores)]
+    return made_table([{parameter: value} for value, _, _ in points], trials)
 
 
 # -- the power law ------------------------------------------------------------------------
@@ -265,24 +243,12 @@ def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: Lang
 
 def test_each_group_of_languages_has_its_own_law() -> None:
     points = [(int(n), 0.8, float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
-    table = table_over("intermediate.size", points)
-    group = Group("resources", "low", ("qab",))
-    rows = []
-    for row in table.rows:
-        (trial,) = row.trials
-        # What the law of the others has too much in one language, it has too little in another.
-        score = trial.scores["qab"]
-        scores = {**trial.scores, "qab": 1 - score, "qac": 3 * score - 1}
-        rows.append(
-            replace(
-                row,
-                trials=(replace(trial, scores=scores),),
-                groups={group.title: cell_of([1 - score])},
-            )
-        )
-    figure, (note,) = size_figure(
-        replace(table, rows=tuple(rows), groups=(group,)), "intermediate.size"
-    )
+    # What the law of the others has too much in one language, it has too little in another.
+    trials = [[TrialScores(number, 0, {"qaa": 0.8, "qab": 1 - score, "qac": 3 * score - 1})]
+              for number, (_, _, score) in enumerate(points)]  # fmt: skip
+    parameters = [{"intermediate.size": size} for size, _, _ in points]
+    table = made_table(parameters, trials, [Group("resources", "low", ("qab",))])
+    figure, (note,) = size_figure(table, "intermediate.size")
     fits = {row["languages"] for row in rows_of(figure) if row["row"] == "fit"}
     assert fits == {OTHERS}
     assert "(resources: low)" in note
@@ -297,9 +263,11 @@ def seeded_table(
     Args:
         scope: of the intermediate stage: ``shared``, or ``per_trial``.
     """
-    draw, rows = random.Random(1), []
+    draw = random.Random(1)
+    parameters, trials = [], []
     for number, (size, value) in enumerate(itertools.product(range(len(means)), other)):
-        trials = []
+        parameters.append({"intermediate.size": FIVE[size], "knob": value})
+        of_configuration = []
         for seed in range(num_seeds):
             score = means[size] + draw.gauss(0, 0.005)
             key = f"{size}" if scope == "shared" else f"{size} {seed}"
@@ -309,24 +277,9 @@ def seeded_table(
                 StageUse("target", f"{number} {seed}", "target", False),
             )
             scores = {"qaa": 0.8, "qab": score, "qac": score}
-            trials.append(TrialScores(num_seeds * number + seed, seed, scores, trained))
-        others = cell_of([trial.scores["qab"] for trial in trials])
-        rows.append(
-            Row(
-                configuration=number,
-                parameters={"intermediate.size": FIVE[size], "knob": value},
-                states={"complete": num_seeds},
-                trials=tuple(trials),
-                objective=others,
-                cells={"qaa": cell_of([0.8] * num_seeds), "qab": others, "qac": others},
-                mean=others,
-                mean_without_source=others,
-            )
-        )
-    parameters = ("intermediate.size", "knob")
-    return LanguageTable(
-        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), parameters, num_seeds, tuple(rows)
-    )
+            of_configuration.append(TrialScores(num_seeds * number + seed, seed, scores, trained))
+        trials.append(of_configuration)
+    return made_table(parameters, trials)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +398,7 @@ def test_importance_is_that_of_the_parameter_that_decides() -> None:
 def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
     num: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt_ray.report.importance.NUM_BOOTSTRAPS", 1)
+    monkeypatch.setattr("xlt_ray.report.effects.NUM_BOOTSTRAPS", 1)
     draw = random.Random(7)
     assignments = [parameters for parameters, _ in points_of(num)]
     above, tops = 0, []
@@ -493,8 +446,8 @@ def test_importance_looks_at_the_end_that_is_better() -> None:
 
 def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = importances(points_of(20), maximize=True)
-    monkeypatch.setattr("xlt_ray.report.importance._Range", FloatDistribution)
-    monkeypatch.setattr("xlt_ray.report.importance._Options", CategoricalDistribution)
+    monkeypatch.setattr("xlt_ray.report.effects._Range", FloatDistribution)
+    monkeypatch.setattr("xlt_ray.report.effects._Options", CategoricalDistribution)
     assert importances(points_of(20), maximize=True) == quick
 
 
@@ -612,7 +565,8 @@ def test_stages_lie_inside_their_trials(snapshot: Snapshot) -> None:
     assert set(trials) == {view.number for view in snapshot.trials if view.ended}
     assert {"intermediate", "target"} <= {bar.kind for bar in bars}
     for bar in bars:
-        assert trials[bar.trial].start <= bar.start < bar.end <= trials[bar.trial].end
+        if not bar.reused_from:
+            assert trials[bar.trial].start <= bar.start < bar.end <= trials[bar.trial].end
 
 
 def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
@@ -634,7 +588,7 @@ def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
 
 
 def test_what_was_reused_is_told_from_when_it_was_there(snapshot: Snapshot) -> None:
-    reuses = reuses_of(snapshot)
+    reuses = [bar for bar in bars_of(snapshot) if bar.reused_from]
     used = [
         (view.number, use.kind)
         for view in snapshot.trials
@@ -644,32 +598,40 @@ def test_what_was_reused_is_told_from_when_it_was_there(snapshot: Snapshot) -> N
     assert [(reuse.trial, reuse.kind) for reuse in reuses] == used != []
     trials = {bar.trial: bar for bar in bars_of(snapshot) if bar.kind == "trial"}
     for reuse in reuses:
-        assert trials[reuse.trial].start <= reuse.at <= trials[reuse.trial].end
+        assert trials[reuse.trial].start <= reuse.start == reuse.end <= trials[reuse.trial].end
     rows = rows_of(timeline(snapshot))
     assert sum(row["reused_from"] != "" for row in rows) == len(used)
 
 
-def test_the_timeline_tells_which_machine_made_a_stage(
-    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hosts = {key: f"node-{turn % 2}" for turn, key in enumerate(snapshot.records)}
-    records = {
-        key: replace(record, made_by={**record.made_by, "host": hosts[key]})
-        for key, record in snapshot.records.items()
-    }
-    drawn: list[Any] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What figures draw, in place of files."""
+    canvases: list[Any] = []
 
     def kept(figure: Any) -> tuple[bytes, bytes]:
-        drawn.append([yticklabel.get_text() for yticklabel in figure.axes[0].get_yticklabels()])
+        canvases.append(figure)
         return b"<svg", b"\x89PNG"
 
-    monkeypatch.setattr("xlt_ray.report.figures.overview.rendered", kept)
+    monkeypatch.setattr("xlt_ray.report.figures.rendered", kept)
+    return canvases
+
+
+def test_the_timeline_tells_which_machine_made_a_stage(
+    snapshot: Snapshot, drawn: list[Any]
+) -> None:
+    records = {
+        key: replace(record, made_by={**record.made_by, "host": f"node-{number % 2}"})
+        for number, (key, record) in enumerate(snapshot.records.items())
+    }
     rows = rows_of(timeline(replace(snapshot, records=records)))
-    made = {row["host"] for row in rows if row["kind"] not in ("trial",) and not row["reused_from"]}
+    made = {row["host"] for row in rows if row["kind"] != "trial" and not row["reused_from"]}
     assert made == {"node-0", "node-1"}
-    assert any("node-0" in label for label in drawn[0])
     timeline(snapshot)
-    assert not any("here" in label for label in drawn[1]), "one machine alone needs no name"
+    of_two, of_one = (
+        [label.get_text() for label in canvas.axes[0].get_yticklabels()] for canvas in drawn
+    )
+    assert any("node-0" in label for label in of_two)
+    assert not any("here" in label for label in of_one), "one machine alone needs no name"
 
 
 def test_a_timeline_needs_two_trials(snapshot: Snapshot) -> None:
@@ -681,34 +643,12 @@ def test_a_timeline_needs_two_trials(snapshot: Snapshot) -> None:
 # -- style --------------------------------------------------------------------------------
 
 
-def test_series_are_okabe_and_itos_colours() -> None:
-    okabe_ito = {
-        "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
-    }  # fmt: skip
-    assert set(SERIES) <= okabe_ito
-    assert len(set(SERIES)) == len(SERIES)
-
-
 def test_figures_of_the_same_rows_are_the_same_bytes(
     table: LanguageTable, snapshot: Snapshot
 ) -> None:
     costs: pd.DataFrame = costs_frame(snapshot)
     for draw in (heat_map, lambda one: pareto_figure(one, costs), lambda _: timeline(snapshot)):
         assert draw(table) == draw(table)
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What figures of parameters and languages draw, in place of files."""
-    found: list[Any] = []
-
-    def kept(figure: Any) -> tuple[bytes, bytes]:
-        found.append(figure)
-        return b"<svg", b""
-
-    for room in ("parameters", "overview"):
-        monkeypatch.setattr(f"xlt_ray.report.figures.{room}.rendered", kept)
-    return found
 
 
 def test_a_negative_score_is_inside_its_figure(drawn: list[Any]) -> None:

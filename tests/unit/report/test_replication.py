@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import random
 import re
@@ -15,20 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.equal_systems import stage
-from tests.unit.report.conftest import SWEEP, Finished, finished, other_home
+from tests.unit.report.conftest import SWEEP, Finished, csv_rows, finished, made_table, sized
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.effects import effects_csv, effects_of
-from xlt_ray.report.frames import read_snapshot
-from xlt_ray.report.page import write_report
-from xlt_ray.report.replication import (
+from xlt_ray.report.stats import (
     shared_by,
     shared_on_one_side,
     spread_note,
     trained_stages,
     units,
 )
-from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, cell_of
+from xlt_ray.report.tables import LanguageTable, TrialScores
 
 NOTE = "Repeats of a configuration share one intermediate training"
 
@@ -86,18 +82,13 @@ def test_the_note_says_what_is_given_and_where_configurations_differ() -> None:
 def apart(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A sweep in which every seed trains an intermediate stage of its own."""
     text = SWEEP.replace("8000]}}]}", "8000]}, seed: per_trial}]}")
-    text = text.replace("trials: 16, seeds: 3", "trials: 4, seeds: 2")
-    return finished(Home(tmp_path_factory.mktemp("apart")), text)
-
-
-def report_of(found: Finished, root: Path) -> Path:
-    return write_report(other_home(found, root).home, found.ledger, found.store)
+    return finished(Home(tmp_path_factory.mktemp("apart")), sized(4, 2, text))
 
 
 def test_every_table_with_a_spread_says_what_its_seeds_share(
     quick: Finished, tmp_path: Path
 ) -> None:
-    page = report_of(quick, tmp_path)
+    page = quick.report(tmp_path)
     text, tables = page.read_text(), page.parent / "tables"
     captions = [
         caption for caption in re.findall(r"<caption>.*?</caption>", text, re.S) if NOTE in caption
@@ -109,8 +100,8 @@ def test_every_table_with_a_spread_says_what_its_seeds_share(
         source = (tables / f"toy-nli-qaa-languages{name}.tex").read_text()
         caption = re.sub(r"\s+", " ", source[source.index(r"\caption") :])
         assert NOTE in caption, name
-    lines = list(csv.DictReader((tables / "toy-nli-qaa-languages.csv").open()))
-    trained = trained_stages(read_snapshot(quick.ledger, quick.store).trials)
+    lines = csv_rows(tables / "toy-nli-qaa-languages.csv")
+    trained = trained_stages(quick.snapshot().trials)
     by_configuration: dict[str, list[tuple[StageUse, ...]]] = {}
     for view in quick.ledger.trials():
         if view.state == "complete":
@@ -127,10 +118,10 @@ def test_every_table_with_a_spread_says_what_its_seeds_share(
 
 
 def test_where_every_seed_trains_its_own_nothing_is_said(apart: Finished, tmp_path: Path) -> None:
-    page = report_of(apart, tmp_path)
+    page = apart.report(tmp_path)
     files = [page, *(page.parent / "tables").glob("*.tex"), *(page.parent / "tables").glob("*.csv")]
     assert not [file.name for file in files if "share one" in file.read_text()]
-    lines = list(csv.DictReader((page.parent / "tables" / "toy-nli-qaa-languages.csv").open()))
+    lines = csv_rows(page.parent / "tables" / "toy-nli-qaa-languages.csv")
     assert {line["shared_by_seeds"] for line in lines} == {""}
 
 
@@ -139,24 +130,9 @@ def test_where_every_seed_trains_its_own_nothing_is_said(apart: Finished, tmp_pa
 
 def table_of(stages: list[str], values: list[str], scores: list[float]) -> LanguageTable:
     """One parameter; every configuration has one seed and this intermediate stage."""
-
-    def cell(score: float) -> Cell:
-        return cell_of([score])
-
-    rows = tuple(
-        Row(
-            configuration=number,
-            parameters={"knob": value},
-            states={"complete": 1},
-            trials=(TrialScores(number, 0, {"qaa": score}, path(key)),),
-            objective=cell(score),
-            cells={"qaa": cell(score)},
-            mean=cell(score),
-            mean_without_source=cell(score),
-        )
-        for number, (key, value, score) in enumerate(zip(stages, values, scores, strict=True))
-    )
-    return LanguageTable("t", "accuracy", "qaa", ("qaa",), ("knob",), 1, rows)
+    pairs = enumerate(zip(stages, scores, strict=True))
+    trials = [[TrialScores(number, 0, {"qaa": score}, path(key))] for number, (key, score) in pairs]
+    return made_table([{"knob": value} for value in values], trials)
 
 
 def test_configurations_that_share_a_stage_of_their_level_count_as_one() -> None:
@@ -167,7 +143,7 @@ def test_configurations_that_share_a_stage_of_their_level_count_as_one() -> None
     assert (effect.num_configurations, effect.num_units) == (5, 3)
     assert effect.difference == pytest.approx((2 + 6 + 4) / 3 - (7 + 9 + 8) / 3)
     assert second.effects["qaa"].num_units == 3
-    (line, *_) = csv.DictReader(io.StringIO(effects_csv(effects_of(table))))
+    (line, *_) = csv_rows(effects_csv(effects_of(table)))
     assert (line["configurations"], line["trained_apart"]) == ("5", "3")
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import xlt_ray
-from tests.unit.report.conftest import LANGUAGES, SWEEP, Finished, end, finished
+from tests.unit.report.conftest import LANGUAGES, SWEEP, Finished, end, finished, sized
 from xlt_ray import Results, load_sweep
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
@@ -125,7 +125,7 @@ def test_frames_tell_of_one_moment_until_they_are_refreshed(small: Finished) -> 
     results = Results(small.home, "quick")
     before = len(results.trials)
     scored = results.scores["number"].nunique()
-    more = SWEEP.replace("trials: 16, seeds: 3", "trials: 4, seeds: 1")
+    more = sized(4)
     finished(small.home, more)
     assert len(results.trials) == before
     assert len(results.costs) == before

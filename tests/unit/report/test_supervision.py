@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ import pandas as pd
 import pytest
 
 import tests.unit.report.conftest as world
-from tests.unit.report.conftest import LANGUAGES, Finished, finished
+from tests.unit.report.conftest import LANGUAGES, Finished, csv_rows, finished
 from xlt_ray.config.facts import LexiconFacts
 from xlt_ray.data.task import task_named
 from xlt_ray.home import Home
@@ -21,11 +19,10 @@ from xlt_ray.report import xtreme
 from xlt_ray.report.card import model_card
 from xlt_ray.report.comparison import candidate_of, compare, comparison_json
 from xlt_ray.report.figures.questions import ratio_figure
-from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
-from xlt_ray.report.page import write_report
+from xlt_ray.report.frames import Snapshot, trials_frame
 from xlt_ray.report.provenance import export_metadata
 from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
-from xlt_ray.report.tables import LanguageTable, language_tables
+from xlt_ray.report.tables import LanguageTable, tables_of
 from xlt_ray.report.xtreme import BenchmarkTask, xtreme_frame
 
 SWEEP = """
@@ -61,13 +58,12 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture(scope="module")
 def snapshot(mixed: Finished) -> Snapshot:
-    return read_snapshot(mixed.ledger, mixed.store)
+    return mixed.snapshot()
 
 
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
+    (found,) = tables_of(snapshot)
     return found
 
 
@@ -93,15 +89,15 @@ def test_code_switched_batches_are_zero_shot(
     monkeypatch.setattr(world, "facts", lambda: words)
     text = SWEEP.replace("hybrid: {", "hybrid: {text: switched, ")
     found = finished(Home(tmp_path), text)
-    frame = trials_frame(read_snapshot(found.ledger, found.store))
+    frame = trials_frame(found.snapshot())
     assert set(frame["supervision"]) == {"zero-shot"}
-    page = write_report(found.home, found.ledger, found.store).read_text()
+    page = found.report().read_text()
     assert "translate-train" not in page.lower()
 
 
 def test_tables_mark_the_rows_that_are_not_zero_shot(mixed: Finished, table: LanguageTable) -> None:
     sweep = mixed.ledger.sweep
-    lines = list(csv.DictReader(io.StringIO(table_csv(table, sweep))))
+    lines = csv_rows(table_csv(table, sweep))
     assert [line["supervision"] for line in lines] == [expected(line[RATIO]) for line in lines]
     marked = {str(row.configuration) for row in table.rows if row.supervision == TOLD}
     for text in (table_tex(table, sweep), groups_tex(table, sweep)):
@@ -113,7 +109,7 @@ def test_tables_mark_the_rows_that_are_not_zero_shot(mixed: Finished, table: Lan
 def test_a_curve_over_the_ratio_does_not_join_the_two(table: LanguageTable) -> None:
     figure = ratio_figure(table, RATIO)
     assert figure is not None
-    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    rows = csv_rows(figure.csv)
     assert {row["supervision"] for row in rows} == {"zero-shot", TOLD}
     assert all(row["supervision"] == expected(row[RATIO]) for row in rows)
     assert "translate-train" in figure.caption
@@ -125,7 +121,7 @@ def test_a_curve_over_the_ratio_does_not_join_the_two(table: LanguageTable) -> N
 
 
 def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) -> None:
-    page = write_report(mixed.home, mixed.ledger, mixed.store)
+    page = mixed.report()
     text = page.read_text()
     best = text[text.index('id="best"') : text.index('id="questions"')]
     assert TOLD in best

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished
 from xlt_ray.report.effects import effects_of
-from xlt_ray.report.frames import read_snapshot, scores_frame, trials_frame
+from xlt_ray.report.frames import Snapshot, scores_frame
 from xlt_ray.report.selection import picks
 from xlt_ray.report.table_export import (
     booktabs,
@@ -26,7 +26,8 @@ from xlt_ray.report.table_export import (
     table_tex,
     tex,
 )
-from xlt_ray.report.tables import LanguageTable, known_groupings, language_tables
+from xlt_ray.report.tables import LanguageTable, known_groupings
+from xlt_ray.report.tables import tables_of as tables_of_snapshot
 
 ENGINES = {
     "tectonic": ("tectonic", "--only-cached", "--outdir", "."),
@@ -103,7 +104,7 @@ def document(*tables: str) -> str:
 
 
 def tables_of(finished: Finished, table: LanguageTable) -> list[str]:
-    snapshot = read_snapshot(finished.ledger, finished.store)
+    snapshot = finished.snapshot()
     sweep, scores = snapshot.sweep, scores_frame(snapshot)
     effects = effects_of(table)
     return [
@@ -115,13 +116,10 @@ def tables_of(finished: Finished, table: LanguageTable) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def table(quick: Finished) -> LanguageTable:
-    snapshot = read_snapshot(quick.ledger, quick.store)
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(
-        trials, scores, snapshot.parameters, snapshot.sweep,
-        lambda languages: {"script": known_groupings(languages)["script"]},
-    )  # fmt: skip
+def table(snapshot: Snapshot) -> LanguageTable:
+    (found,) = tables_of_snapshot(
+        snapshot, lambda languages: {"script": known_groupings(languages)["script"]}
+    )
     return found
 
 

@@ -9,21 +9,17 @@ import pytest
 
 from tests.command import Xlt
 from tests.unit.report import conftest as world
-from tests.unit.report.conftest import SWEEP, Finished, finished
+from tests.unit.report.conftest import Finished, finished, sized
 from tests.unit.report.test_card import told
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
+from xlt_ray.report.additional_tasks import few_shot_frame
 from xlt_ray.report.card import model_card
-from xlt_ray.report.few_shot_tables import few_shot_frame
-from xlt_ray.report.frames import read_snapshot
-from xlt_ray.report.page import write_report
 from xlt_ray.report.xtreme import xtreme_frame
 from xlt_ray.store.record import Score
 
-TEXT = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 1").replace(
-    "metric: accuracy", "metric: macro_f1"
-)
+TEXT = sized(3).replace("metric: accuracy", "metric: macro_f1")
 
 
 @pytest.fixture(params=[True, False], ids=["of all trials", "of one trial"])
@@ -44,8 +40,8 @@ def lacking(
 
 
 def test_reports_tables_and_cards_are_written(lacking: Finished, tmp_path: Path) -> None:
-    snapshot = read_snapshot(lacking.ledger, lacking.store)
-    page = write_report(Home(tmp_path / "report"), lacking.ledger, lacking.store)
+    snapshot = lacking.snapshot()
+    page = lacking.report(tmp_path / "report")
     assert page.is_file()
     assert few_shot_frame(snapshot).empty
     assert len(xtreme_frame([snapshot])) == 0

@@ -119,57 +119,52 @@ def test_a_system_has_a_row_for_every_seed(as_benchmark):
     assert with_stage.any()
 
 
-@pytest.mark.parametrize("is_before", [True, False])
-def test_retrieval_counts_where_it_was_scored_before_the_target_training(as_benchmark, is_before):
-    snapshot: Snapshot = as_benchmark.snapshot
-    asked = {"retrieval_encoder": "before"} if is_before else {}
+METRICS = {"tatoeba": "accuracy_from_pivot", "bucc": "accuracy", "bucc-mining": "f1"}
 
-    def with_retrieval(record):
+
+def with_retrieval(snapshot: Snapshot, values, encoder="before") -> Snapshot:
+    """The sweep with these scores of retrieval tasks, by the encoder before the target training."""
+
+    def evaluated(record):
         if record.kind != "evaluate":
             return record
         more = tuple(
             Score(name, language, "test", metric, value, 100, role="further")
-            for name, value in (("bucc", 0.25), ("tatoeba", 0.75))
-            for metric in TASKS[name].metrics
-            for language in TASKS[name].languages
+            for name, of_task in values.items()
+            for metric, value in ((METRICS[name], of_task), ("precision", 1.0))
+            for language in TASKS["bucc" if name == "bucc-mining" else name].languages
         )
-        settings = {**record.payload["settings"], **asked}
+        settings = {**record.payload["settings"], "retrieval_encoder": encoder}
         payload = {**record.payload, "settings": settings}
         return replace(record, payload=payload, scores=(*record.scores, *more))
 
-    records = {key: with_retrieval(record) for key, record in snapshot.records.items()}
-    frame = xtreme_frame([replace(snapshot, records=records)])
-    expected = {"bucc": 0.25, "tatoeba": 0.75} if is_before else {}
-    for name in ("bucc", "tatoeba"):
-        assert (frame[name] == expected[name]).all() if is_before else frame[name].isna().all()
+    records = {key: evaluated(record) for key, record in snapshot.records.items()}
+    return replace(snapshot, records=records)
+
+
+@pytest.mark.parametrize("encoder", ["before", "after"])
+def test_retrieval_counts_where_it_was_scored_before_the_target_training(as_benchmark, encoder):
+    values = {"bucc": 0.25, "tatoeba": 0.75}
+    frame = xtreme_frame([with_retrieval(as_benchmark.snapshot, values, encoder)])
+    for name, value in values.items():
+        assert (frame[name] == value).all() if encoder == "before" else frame[name].isna().all()
     assert frame["retrieval"].isna().all(), "retrieval among gold pairs is not BUCC"
 
 
-@pytest.mark.parametrize("name", ["bucc", "bucc-mining"])
-def test_a_mean_over_all_tasks_needs_bucc_by_mining(as_benchmark, name):
-    snapshot: Snapshot = as_benchmark.snapshot
-    metric_of = {"tatoeba": "accuracy_from_pivot", "bucc": "accuracy", "bucc-mining": "f1"}
-
-    def with_all_tasks(record):
-        if record.kind != "evaluate":
-            return record
-        more = tuple(
-            Score(task, language, "test", metric_of[task], 0.5, 100, role="further")
-            for task in ("tatoeba", name)
-            for language in TASKS[task if task in TASKS else "bucc"].languages
-        )
-        payload = {
-            **record.payload,
-            "settings": {**record.payload["settings"], "retrieval_encoder": "before"},
-        }
-        return replace(record, payload=payload, scores=(*record.scores, *more))  # fmt: skip
-
-    records = {key: with_all_tasks(record) for key, record in snapshot.records.items()}
-    frame = xtreme_frame([replace(snapshot, records=records)])
-    assert (frame["bucc"] == 0.5).all(), "the number is shown in either case"
-    assert (frame["bucc_by"] == name).all()
+@pytest.mark.parametrize("names", [(), ("bucc",), ("bucc-mining",), ("bucc", "bucc-mining")])
+def test_bucc_is_scored_by_mining_where_that_is_there_and_every_row_says_so(as_benchmark, names):
+    values = {name: {"bucc": 0.25, "bucc-mining": 0.5}[name] for name in names}
+    frame = xtreme_frame([with_retrieval(as_benchmark.snapshot, {**values, "tatoeba": 0.5})])
+    assert "bucc-mining" not in frame.columns
+    if names:
+        assert set(frame["bucc_by"]) == {names[-1]}
+        assert set(frame["bucc"]) == {values[names[-1]]}
+    else:
+        assert frame["bucc"].isna().all()
+        assert frame["bucc_by"].isna().all()
+    # A mean over all tasks needs BUCC by mining.
     is_missing = frame["retrieval"].isna()
-    assert is_missing.all() if name == "bucc" else not is_missing.any()
+    assert not is_missing.any() if "bucc-mining" in names else is_missing.all()
 
 
 def search_of_english(other, english):
@@ -195,35 +190,6 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
     (metric,) = TASKS["tatoeba"].metrics
     assert said[metric] == pytest.approx(published)
     assert next(iter(said)) == metric, "the headline of the task is what is published"
-
-
-@pytest.mark.parametrize("names", [(), ("bucc",), ("bucc-mining",), ("bucc", "bucc-mining")])
-def test_bucc_is_scored_by_mining_where_that_is_there_and_every_row_says_so(as_benchmark, names):
-    snapshot: Snapshot = as_benchmark.snapshot
-    metric_and_value = {"bucc": ("accuracy", 0.25), "bucc-mining": ("f1", 0.5)}
-
-    def scored(record):
-        if record.kind != "evaluate":
-            return record
-        more = tuple(
-            Score(name, language, "test", metric, value, 100, role="further")
-            for name in names
-            for metric, value in (metric_and_value[name], ("precision", 1.0))
-            for language in ("de", "fr", "ru", "zh")
-        )
-        settings = {**record.payload["settings"], "retrieval_encoder": "before"}
-        payload = {**record.payload, "settings": settings}
-        return replace(record, payload=payload, scores=(*record.scores, *more))
-
-    records = {key: scored(record) for key, record in snapshot.records.items()}
-    frame = xtreme_frame([replace(snapshot, records=records)])
-    assert "bucc-mining" not in frame.columns
-    if not names:
-        assert frame["bucc"].isna().all()
-        assert frame["bucc_by"].isna().all()
-    else:
-        assert set(frame["bucc_by"]) == {names[-1]}
-        assert set(frame["bucc"]) == {metric_and_value[names[-1]][1]}
 
 
 def test_the_objective_selects_and_test_scores_do_not(as_benchmark):

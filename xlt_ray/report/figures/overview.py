@@ -6,35 +6,26 @@ import datetime
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pandas as pd
 
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.effects import Effects, drawn_series, importances_csv
-from xlt_ray.report.figures.base import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SERIES,
-    SKY,
-    VERMILION,
-    Figure,
-    figure_of,
-    natural,
-    new_canvas,
-    rendered,
-    short_number,
+from xlt_ray.report import figures as base
+from xlt_ray.report.effects import (
+    MIN_POINTS,
+    TARGET_QUANTILE,
+    Effects,
+    drawn_series,
+    importances_csv,
 )
+from xlt_ray.report.figures import Figure, figure_of, new_canvas
 from xlt_ray.report.frames import Snapshot, in_utc
-from xlt_ray.report.importance import MIN_POINTS, TARGET_QUANTILE
 from xlt_ray.report.labels import is_absent, is_number, parameter_names, short_names, value_label
 from xlt_ray.report.selection import pareto_front
-from xlt_ray.report.tables import Cell, LanguageTable
+from xlt_ray.report.tables import LanguageTable
 from xlt_ray.store.record import StageRecord
 
 MAX_ROWS = 40
@@ -43,7 +34,8 @@ MAX_ROWS = 40
 
 def heat_map(table: LanguageTable) -> Figure | None:
     """Every configuration in every language, the best first; what is missing is hatched."""
-    rows = [row for row in table.rows if row.trials][:MAX_ROWS]
+    scored = [row for row in table.rows if row.trials]
+    rows = scored[:MAX_ROWS]
     if len(rows) < 2:
         return None
     languages = table.languages
@@ -55,14 +47,15 @@ def heat_map(table: LanguageTable) -> Figure | None:
     low, high = min(known), max(known)
     is_small = len(languages) <= 16
     width = min(1.3 + (0.42 if is_small else 0.24) * len(languages), 12.0)
+    more = len(scored) - len(rows)
     with new_canvas(width, 1.1 + 0.2 * len(rows)) as (figure, axes):
         axes.set_facecolor("#EEF1F4")
-        grid = [[float("nan") if value is None else value for value in line] for line in values]
+        grid = pd.DataFrame(values, dtype=float).to_numpy()
         image = axes.imshow(grid, cmap="cividis", aspect="auto", vmin=low, vmax=high)
         for y, line in enumerate(values):
             for x, value in enumerate(line):
                 if value is None:
-                    axes.text(x, y, "–", ha="center", va="center", color=GREY, size=7)
+                    axes.text(x, y, "–", ha="center", va="center", color=base.GREY, size=7)
                 elif is_small:
                     ink = "white" if value < (low + high) / 2 else "#111111"
                     axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=ink, size=6)
@@ -75,17 +68,15 @@ def heat_map(table: LanguageTable) -> Figure | None:
         axes.grid(visible=False)
         axes.tick_params(length=0)
         figure.colorbar(image, ax=axes, label=f"test {table.metric} (%)", shrink=0.85)
-        drawing = rendered(figure)
-    more = len([row for row in table.rows if row.trials]) - len(rows)
-    return figure_of(
-        drawing,
-        name=table.file_name("heat-map"),
-        title="Configuration by language",
-        caption="Mean over seeds; the source language first, a dash where a score is missing."
-        + (f" {more} further configurations are in the table." if more else ""),
-        header=["configuration", *languages],
-        rows=[[row.configuration, *line] for row, line in zip(rows, values, strict=True)],
-    )
+        return figure_of(
+            figure,
+            name=table.file_name("heat-map"),
+            title="Configuration by language",
+            caption="Mean over seeds; the source language first, a dash where a score is missing."
+            + (f" {more} further configurations are in the table." if more else ""),
+            header=["configuration", *languages],
+            rows=[[row.configuration, *line] for row, line in zip(rows, values, strict=True)],
+        )
 
 
 def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | None, list[str]]:
@@ -107,9 +98,7 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
 
     def rank(path: str) -> tuple[float, str]:
         of_path = [importances[path] for importances in by_series.values() if path in importances]
-        return -max(
-            (importance.share for importance in of_path if importance.is_above_chance), default=0.0
-        ), path
+        return min(importance.rank for importance in of_path), path
 
     order = sorted(paths, key=rank)
     from matplotlib.patches import Patch
@@ -117,16 +106,15 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
     height = 0.78 / len(by_series)
     with new_canvas(5.2, 1.1 + (0.1 + 0.16 * len(by_series)) * len(order)) as (figure, axes):
         for number, shares in enumerate(by_series.values()):
+            color = base.SERIES[number]
             for place, path in enumerate(order):
                 importance = shares.get(path)
                 if importance is None:
                     continue
                 at = place + (number - (len(by_series) - 1) / 2) * height
-                inside = (
-                    {"color": SERIES[number]}
-                    if importance.is_above_chance
-                    else {"facecolor": "none", "edgecolor": SERIES[number], "hatch": "////"}
-                )
+                inside = {"facecolor": "none", "edgecolor": color, "hatch": "////"}
+                if importance.is_above_chance:
+                    inside = {"color": color}
                 axes.barh(at, importance.share, 0.9 * height, **inside)
                 axes.plot([importance.low, importance.high], [at] * 2, color="#222222", lw=1.1)
                 axes.vlines(
@@ -138,9 +126,11 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
         axes.set_xlabel("share of importance")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        handles = [Patch(color=SERIES[number], label=name) for number, name in enumerate(by_series)]
+        handles = [
+            Patch(color=base.SERIES[number], label=name) for number, name in enumerate(by_series)
+        ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
-        drawing = rendered(figure)
+        drawing = base.rendered(figure)
     caption = (
         f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means over "
         "seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: what "
@@ -162,12 +152,11 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
     name = "low-resource languages" if has_low else "target languages"
     costs = costs.dropna(subset="worker_hours_alone")
     hours = costs.groupby("configuration")["worker_hours_alone"].mean()
-    is_gpu = set(costs["device"]) == {"cuda"}
-    unit = "GPU-hours" if is_gpu else "worker-hours"
+    unit = "GPU-hours" if set(costs["device"]) == {"cuda"} else "worker-hours"
     points = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
         low = row.groups.get(low_title) if has_low else row.mean_without_source
-        at_source: Cell | None = row.cells.get(source)
+        at_source = row.cells.get(source)
         if low and at_source and row.configuration in hours.index:
             price = float(hours.loc[row.configuration])
             points.append((row.configuration, 100 * at_source.mean, 100 * low.mean, price))
@@ -178,8 +167,8 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
     on_front = [point for point, is_on in zip(points, front, strict=True) if is_on]
     beaten = [point for point in points if point not in on_front]
     prices = [point[3] for point in points]
-    best: dict[str, Any] = {"marker": "D", "s": 46, "linewidths": 1.2, "edgecolors": VERMILION}
-    rest: dict[str, Any] = {"s": 20, "alpha": 0.55, "linewidths": 0.5, "edgecolors": GREY}
+    best: dict[str, Any] = {"marker": "D", "s": 46, "linewidths": 1.2, "edgecolors": base.VERMILION}
+    rest: dict[str, Any] = {"s": 20, "alpha": 0.55, "linewidths": 0.5, "edgecolors": base.GREY}
     with new_canvas(5.0, 3.6) as (figure, axes):
         for part, label, style in (
             (beaten, "beaten in all three", {**rest, "zorder": 2}),
@@ -201,24 +190,24 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
         axes.set_ylabel(f"mean of {name} (%)")
         figure.colorbar(drawn, ax=axes, label=f"{unit}, whole path alone")
         figure.legend(loc="outside upper left", ncols=2, fontsize=8)
-        drawing = rendered(figure)
-    return figure_of(
-        drawing,
-        table.file_name("pareto"),
-        "What is worth its price?",
-        f"Configurations (numbers) that no other beats in {source}, the mean of {name}, and the "
-        f"{unit} of a trial that shares nothing.",
-        ["configuration", "source_percent", "low_percent", "worker_hours_alone", "on_front"],
-        [[*point, is_on] for point, is_on in zip(points, front, strict=True)],
-    )
+        return figure_of(
+            figure,
+            table.file_name("pareto"),
+            "What is worth its price?",
+            f"Configurations (numbers) that no other beats in {source}, the mean of {name}, and "
+            f"the {unit} of a trial that shares nothing.",
+            ["configuration", "source_percent", "low_percent", "worker_hours_alone", "on_front"],
+            [[*point, is_on] for point, is_on in zip(points, front, strict=True)],
+        )
 
+
+# -- parallel coordinates -----------------------------------------------------------------
 
 MIN_ROWS = 3
 MAX_PARAMETERS = 8
 """The first ones of ``Effects.parameters``; the CSV has all."""
 MAX_PLACES = 6
 """Values that have a place each; more numbers lie on a scale."""
-
 PALEST = 0.25
 """Where the colours of lines begin: the first ones are hard to see on white."""
 MAX_MARKED = 60
@@ -230,9 +219,9 @@ class _Axis:
     """One vertical axis: the height of every configuration on it from 0 to 1, and its ticks."""
 
     title: str
-    heights: tuple[float, ...]
+    heights: Sequence[float]
     """NaN where a configuration has none: its line has a gap there."""
-    ticks: tuple[tuple[float, str], ...]
+    ticks: Sequence[tuple[float, str]]
 
 
 def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
@@ -254,9 +243,10 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
     from matplotlib import colormaps
 
     source = table.source_language
-    at_source = [row.cells[source].mean if source in row.cells else math.nan for row in rows]
+    at_source = [row.cells[source].mean if source in row.cells else None for row in rows]
     means = [value for value, _ in scored]
     drawn = [*parameters, _score_axis(source, at_source), _score_axis("mean of the others", means)]
+    left_out = len(table.parameters) - len(parameters)
     with new_canvas(0.9 * len(drawn) + 0.6, 3.6) as (figure, axes):
         shades = colormaps["cividis_r"]
         # The best are drawn last, over the others.
@@ -266,11 +256,11 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
             color = shades(PALEST + (1 - PALEST) * shade)
             style = {"color": color, "ms": 2.5, "lw": 1.0, "alpha": 0.6}
             if number == 0:
-                style = {"color": VERMILION, "ms": 4, "lw": 2.2}
+                style = {"color": base.VERMILION, "ms": 4, "lw": 2.2}
             has_marks = number == 0 or len(rows) <= MAX_MARKED
             axes.plot(range(len(drawn)), heights, marker="o" if has_marks else None, **style)
         for place, axis in enumerate(drawn):
-            axes.axvline(place, color=GREY, lw=0.9, zorder=0)
+            axes.axvline(place, color=base.GREY, lw=0.9, zorder=0)
             for height, text in axis.ticks:
                 axes.annotate(
                     text, (place, height), xytext=(4, 2), textcoords="offset points", size=7,
@@ -284,114 +274,120 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
         axes.grid(visible=False)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(axis="x", length=0)
-        drawing = rendered(figure)
-    left_out = len(table.parameters) - len(parameters)
-    return figure_of(
-        drawing,
-        name=table.file_name("parallel"),
-        title="Which combinations are good?",
-        caption=f"A line for each configuration (means over seeds, test {table.metric} in %), the "
-        "darker the better its mean of the other languages; red: the best by it, which is no "
-        "selection rule. Parameters by importance, those that are not above chance by name."
-        + (f" {left_out} more are in the CSV." if left_out else ""),
-        header=["configuration", *table.parameters, "source_percent", "others_percent"],
-        rows=[
-            [
-                row.configuration,
-                *(value_label(row.parameters[path]) for path in table.parameters),
-                None if math.isnan(score) else 100 * score,
-                100 * mean,
-            ]
-            for row, score, mean in zip(rows, at_source, means, strict=True)
-        ],
-    )
+        return figure_of(
+            figure,
+            name=table.file_name("parallel"),
+            title="Which combinations are good?",
+            caption="A line for each configuration (means over seeds, test "
+            f"{table.metric} in %), the darker the better its mean of the other languages; red: "
+            "the best by it, which is no selection rule. Parameters by importance, those that are "
+            "not above chance by name." + (f" {left_out} more are in the CSV." if left_out else ""),
+            header=["configuration", *table.parameters, "source_percent", "others_percent"],
+            rows=[
+                [
+                    row.configuration,
+                    *(value_label(row.parameters[path]) for path in table.parameters),
+                    None if score is None else 100 * score,
+                    100 * mean,
+                ]
+                for row, score, mean in zip(rows, at_source, means, strict=True)
+            ],
+        )
 
 
 def _parameter_axis(title: str, values: Sequence[Any]) -> _Axis | None:
     """Few values evenly apart in their order, many numbers on a scale; none if all are alike."""
     texts = [value_label(value) for value in values]
-    distinct = sorted(set(texts), key=natural)
+    distinct = sorted(set(texts), key=base.natural)
     if len(distinct) < 2:
         return None
-    numbers = [float(value) for value in values if is_number(value)]
-    has_scale = len(set(numbers)) > 1 and all(
+    numbers = [float(value) if is_number(value) else None for value in values]
+    pairs = zip(texts, numbers, strict=True)
+    known = {text: number for text, number in pairs if number is not None}
+    has_scale = len(set(numbers) - {None}) > 1 and all(
         is_absent(value) or is_number(value) for value in values
     )
     if has_scale and len(distinct) > MAX_PLACES:
-        return _scaled(title, [float(value) if is_number(value) else None for value in values])
+        low, high = min(known.values()), max(known.values())
+        scale = math.log if low > 0 and high / low > 15 else float
+        return _scaled(title, numbers, base.short_number, scale, 0.15 if None in numbers else 0.0)
     if has_scale:
-        order = {value_label(value): float(value) for value in values if is_number(value)}
-        distinct.sort(key=lambda one: order.get(one, -math.inf))
+        distinct.sort(key=lambda text: known.get(text, -math.inf))
     at = {text: place / (len(distinct) - 1) for place, text in enumerate(distinct)}
     short = short_names(distinct)
-    ticks = tuple((at[text], textwrap.shorten(short[text], 22, placeholder="…")) for text in at)
-    return _Axis(title, tuple(at[text] for text in texts), ticks)
+    ticks = [(at[text], textwrap.shorten(short[text], 22, placeholder="…")) for text in at]
+    return _Axis(title, [at[text] for text in texts], ticks)
 
 
-def _scaled(title: str, values: Sequence[float | None]) -> _Axis:
-    """Numbers on a scale, logarithmic where they span a factor of 15; what is absent below it."""
-    numbers = [value for value in values if value is not None]
-    low, high = min(numbers), max(numbers)
-    scale = math.log if low > 0 and high / low > 15 else float
-    bottom = 0.15 if len(numbers) < len(values) else 0.0
+def _score_axis(title: str, scores: Sequence[float | None]) -> _Axis:
+    return _scaled(title, scores, lambda score: f"{100 * score:.1f}")
+
+
+def _scaled(
+    title: str,
+    values: Sequence[float | None],
+    label: Callable[[float], str],
+    scale: Callable[[float], float] = float,
+    bottom: float = 0.0,
+) -> _Axis:
+    """Numbers on a scale with ticks at its ends and its middle.
+
+    Args:
+        bottom: where the scale begins; what is absent lies at 0 below it, and without room there
+            it has no height.
+    """
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
 
     def height(number: float) -> float:
+        if low == high:
+            return 0.5
         return bottom + (1 - bottom) * (scale(number) - scale(low)) / (scale(high) - scale(low))
 
     middle = math.sqrt(low * high) if scale is math.log else (low + high) / 2
-    ticks = [(height(number), short_number(number)) for number in (low, middle, high)]
-    heights = tuple(0.0 if value is None else height(value) for value in values)
-    return _Axis(title, heights, tuple([(0.0, "none")] * bool(bottom) + ticks))
+    marked = dict.fromkeys((low, middle, high) if known else ())
+    ticks = [
+        *([(0.0, "none")] if bottom else []),
+        *((height(tick), label(tick)) for tick in marked),
+    ]
+    absent = 0.0 if bottom else math.nan
+    return _Axis(title, [absent if value is None else height(value) for value in values], ticks)
 
 
-def _score_axis(title: str, scores: Sequence[float]) -> _Axis:
-    known = [score for score in scores if not math.isnan(score)]
-    if not known:
-        return _Axis(title, tuple(scores), ())
-    low, high = min(known), max(known)
-    if low == high:
-        return _Axis(title, tuple(0.5 for _ in scores), ((0.5, f"{100 * low:.1f}"),))
-    ticks = [(place, f"{100 * (low + place * (high - low)):.1f}") for place in (0.0, 0.5, 1.0)]
-    return _Axis(title, tuple((score - low) / (high - low) for score in scores), tuple(ticks))
-
+# -- the timeline -------------------------------------------------------------------------
 
 KINDS = {
-    "align": PURPLE,
-    "trunk": SKY,
-    "intermediate": ORANGE,
-    "target": BLUE,
-    "few_shot": VERMILION,
-    "evaluate": GREEN,
+    "align": base.PURPLE,
+    "trunk": base.SKY,
+    "intermediate": base.ORANGE,
+    "target": base.BLUE,
+    "few_shot": base.VERMILION,
+    "evaluate": base.GREEN,
 }
 MAX_TRIALS = 80
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A trial, or a stage that it made (``kind``), in seconds since the first trial was sampled."""
+    """A trial, or a stage that it made or reused, in seconds since the first trial was sampled.
+
+    A reused stage starts and ends when the trial was sampled and the stage was committed.
+    """
 
     trial: int
     kind: str
+    """``trial``, or that of the stage."""
     start: float
     end: float
-    host: str = ""
+    host: str | None = None
     """That made the stage, where its record says so."""
-    num_workers: int = 1
-
-
-@dataclass(frozen=True)
-class Reuse:
-    """A stage that a trial reused, from when the trial was sampled and the stage committed."""
-
-    trial: int
-    kind: str
-    at: float
-    made_by: str
-    """``SWEEP/TRIAL``; empty where that is not known."""
+    num_workers: int | None = None
+    reused_from: str | None = None
+    """``SWEEP/TRIAL`` that made a reused stage, or ``not known``."""
 
 
 def bars_of(snapshot: Snapshot) -> list[Bar]:
-    """Bars of all trials that have ended, each with those of the stages that it made.
+    """Bars of all trials that have ended, each with those of the stages that it made or reused.
 
     Records say when a stage was committed and how long it took: where a trial was interrupted
     inside a stage, the stage's bar is shorter than that. No bar leaves its trial's.
@@ -402,36 +398,20 @@ def bars_of(snapshot: Snapshot) -> list[Bar]:
         for use in view.stages:
             record = snapshot.records.get(use.key)
             at = _committed(record, origin)
-            if use.reused or record is None or at is None:
-                continue
-            bar = Bar(
-                view.number,
-                use.kind,
-                max(at - use.seconds, start),
-                min(at, end),
-                str(record.made_by.get("host", "")),
-                int(record.runtime.get("workers", 1)),
-            )
-            if bar.end > bar.start:
-                bars.append(bar)
+            if use.reused:
+                moment = min(max(start, start if at is None else at), end)
+                made_by = use.made_by or "not known"
+                bars.append(Bar(view.number, use.kind, moment, moment, reused_from=made_by))
+            elif record is not None and at is not None:
+                begin, end_of_stage = max(at - use.seconds, start), min(at, end)
+                host, workers = record.made_by.get("host", ""), record.runtime.get("workers", 1)
+                if end_of_stage > begin:
+                    bar = Bar(view.number, use.kind, begin, end_of_stage, str(host), int(workers))
+                    bars.append(bar)
     return bars
 
 
-def reuses_of(snapshot: Snapshot) -> list[Reuse]:
-    """The stages that ended trials found ready, in order."""
-    reuses = []
-    for view, start, end, origin in _spans(snapshot):
-        for use in view.stages:
-            if use.reused:
-                at = _committed(snapshot.records.get(use.key), origin)
-                moment = min(max(start, start if at is None else at), end)
-                reuses.append(Reuse(view.number, use.kind, moment, use.made_by))
-    return reuses
-
-
-def _spans(
-    snapshot: Snapshot,
-) -> Iterator[tuple[TrialView, float, float, datetime.datetime]]:
+def _spans(snapshot: Snapshot) -> Iterator[tuple[TrialView, float, float, datetime.datetime]]:
     """Every ended trial, its start and end in seconds, and the time that these count from."""
     spans = [
         (view, asked, ended)
@@ -454,32 +434,36 @@ def _committed(record: StageRecord | None, origin: datetime.datetime) -> float |
 
 def timeline(snapshot: Snapshot) -> Figure | None:
     """Trials as bars over time, their stages in colour; None before two trials have ended."""
-    bars, reuses = bars_of(snapshot), reuses_of(snapshot)
-    hosts = _hosts(bars)
+    bars = bars_of(snapshot)
     numbers = sorted({bar.trial for bar in bars})
-    shown = numbers[:MAX_TRIALS]
     if len(numbers) < 2:
         return None
+    places = {number: place for place, number in enumerate(numbers[:MAX_TRIALS])}
     span = max(bar.end for bar in bars)
     unit, name = (1.0, "seconds") if span < 180 else (60.0, "minutes")
     if span > 3 * 3600:
         unit, name = 3600.0, "hours"
-    height = 0.9 + max(1.2, 0.11 * len(shown))
-    with new_canvas(5.6, height) as (figure, axes):
-        for bar in bars:
-            if bar.trial in shown:
-                _draw(axes, bar, shown.index(bar.trial), unit)
-        _draw_reuses(axes, [reuse for reuse in reuses if reuse.trial in shown], shown, unit)
-        # Which machine made the stages of a trial is worth a line each where there are several.
-        several = len(set(hosts.values())) > 1
-        step = 1 if several else max(1, len(shown) // 12)
-        labels = [
-            f"{number} {hosts.get(number, '')}".strip() if several else str(number)
-            for number in shown
-        ]
-        size = 5.5 if several else 7.5
-        axes.set_yticks(range(0, len(shown), step), labels[::step], size=size)
-        axes.set_ylim(len(shown) - 0.3, -0.7)
+    more = len(numbers) - len(places)
+    in_order = sorted(bars, key=lambda bar: bar.reused_from is not None)
+    with new_canvas(5.6, 0.9 + max(1.2, 0.11 * len(places))) as (figure, axes):
+        drawn = [bar for bar in bars if bar.trial in places]
+        for bar in drawn:
+            if bar.reused_from is None:
+                is_trial = bar.kind == "trial"
+                axes.barh(
+                    places[bar.trial], (bar.end - bar.start) / unit, 0.75 if is_trial else 0.55,
+                    left=bar.start / unit, label=bar.kind, linewidth=0,
+                    color="#D5DBE2" if is_trial else KINDS.get(bar.kind, "#999999"),
+                )  # fmt: skip
+        _draw_reuses(axes, [bar for bar in drawn if bar.reused_from is not None], places, unit)
+        labels, step, size = [str(number) for number in places], max(1, len(places) // 12), 7.5
+        hosts = _hosts(bars)
+        if len(set(hosts.values())) > 1:
+            # Which machine made the stages of a trial is worth a line each.
+            labels = [f"{number} {hosts.get(number, '')}".strip() for number in places]
+            step, size = 1, 5.5
+        axes.set_yticks(range(0, len(places), step), labels[::step], size=size)
+        axes.set_ylim(len(places) - 0.3, -0.7)
         axes.set_xlim(0, span / unit * 1.01 or 1)
         axes.set_xlabel(f"{name} since the first trial was asked")
         axes.set_ylabel("trial")
@@ -490,77 +474,37 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         keys = [first[kind] for kind in order]
         place: Any = {"loc": "outside upper left", "ncols": len(order), "handlelength": 1.2}
         figure.legend(keys, order, fontsize=7.5, **place)
-        drawing = rendered(figure)
-    more = len(numbers) - len(shown)
-    return figure_of(
-        drawing,
-        name="timeline",
-        title="When did what run?",
-        caption="Grey: from when a trial was asked to its end, waiting included; in colour the "
-        "stages that it made itself, up to their commit and as long as they took; rings: stages of "
-        "that colour that it found ready, made by another trial."
-        + (f" {more} later trials are in the CSV alone." if more else ""),
-        header=["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
-        rows=[
-            *(
-                [
-                    bar.trial,
-                    bar.kind,
-                    round(bar.start, 3),
-                    round(bar.end, 3),
-                    bar.host,
-                    None if bar.kind == "trial" else bar.num_workers,
-                    None,
-                ]
-                for bar in bars
-            ),
-            *(
-                [
-                    reuse.trial,
-                    reuse.kind,
-                    round(reuse.at, 3),
-                    round(reuse.at, 3),
-                    None,
-                    None,
-                    reuse.made_by or "not known",
-                ]
-                for reuse in reuses
-            ),
-        ],
-    )
+        return figure_of(
+            figure,
+            name="timeline",
+            title="When did what run?",
+            caption="Grey: from when a trial was asked to its end, waiting included; in colour the "
+            "stages that it made itself, up to their commit and as long as they took; rings: "
+            "stages of that colour that it found ready, made by another trial."
+            + (f" {more} later trials are in the CSV alone." if more else ""),
+            header=["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
+            rows=[
+                [number, kind, round(start, 3), round(end, 3), *rest]
+                for number, kind, start, end, *rest in map(astuple, in_order)
+            ],
+        )
 
 
-def _draw(axes: Any, bar: Bar, place: int, unit: float) -> None:
-    is_trial = bar.kind == "trial"
-    axes.barh(
-        place,
-        (bar.end - bar.start) / unit,
-        0.75 if is_trial else 0.55,
-        left=bar.start / unit,
-        color="#D5DBE2" if is_trial else KINDS.get(bar.kind, "#999999"),
-        label=bar.kind,
-        linewidth=0,
-    )
-
-
-def _draw_reuses(axes: Any, reuses: Sequence[Reuse], shown: Sequence[int], unit: float) -> None:
+def _draw_reuses(axes: Any, reuses: Sequence[Bar], places: Mapping[int, int], unit: float) -> None:
     """Rings at the moment from which a trial had a stage, side by side where that is one."""
     from matplotlib.transforms import ScaledTranslation
 
-    label: str | None = "reused"
     beside: Counter[tuple[int, float]] = Counter()
-    for reuse in reuses:
-        place = reuse.trial, reuse.at
-        aside = ScaledTranslation(
-            (2.5 + 4.5 * beside[place]) / 72, 0.0, axes.figure.dpi_scale_trans
-        )
-        beside[place] += 1
+    for number, bar in enumerate(reuses):
+        moment = bar.trial, bar.start
+        right = (2.5 + 4.5 * beside[moment]) / 72
+        aside = ScaledTranslation(right, 0.0, axes.figure.dpi_scale_trans)
+        beside[moment] += 1
         axes.plot(
-            [reuse.at / unit], [shown.index(reuse.trial)], "o", ms=3.5, mfc="white", mew=1.0,
-            mec=KINDS.get(reuse.kind, "#999999"), transform=axes.transData + aside, zorder=4,
-            ls="none", label=label,
+            [bar.start / unit], [places[bar.trial]], "o", ms=3.5, mfc="white", mew=1.0,
+            mec=KINDS.get(bar.kind, "#999999"), transform=axes.transData + aside, zorder=4,
+            ls="none", label=None if number else "reused",
         )  # fmt: skip
-        label = None
 
 
 def _hosts(bars: Sequence[Bar]) -> dict[int, str]:

@@ -14,24 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from xlt_ray.config.supervision import ZERO_SHOT
+from xlt_ray.report import figures as base
 from xlt_ray.report.effects import Effects, drawn_series
-from xlt_ray.report.figures.base import (
-    BLUE,
-    GREEN,
-    GREY,
-    MARKS,
-    SERIES,
-    VERMILION,
-    Figure,
-    draw_absent,
-    draw_series,
-    figure_of,
-    means,
-    new_canvas,
-    number_ticks,
-    rendered,
-)
+from xlt_ray.report.figures import Figure, figure_of, new_canvas
 from xlt_ray.report.figures.overview import (
     heat_map,
     importance_figure,
@@ -39,24 +24,26 @@ from xlt_ray.report.figures.overview import (
     pareto_figure,
 )
 from xlt_ray.report.labels import is_absent, is_number, short_names, value_label
-from xlt_ray.report.power_law import PowerLaw, fit_power_law
-from xlt_ray.report.replication import units
+from xlt_ray.report.stats import PowerLaw, fit_power_law, units
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, is_translate_train
 
-MAX_MODELS = len(SERIES)
+MAX_MODELS = len(base.SERIES)
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """One configuration at one place of the parameter; None where it does not have the
-    parameter."""
+    """One configuration at one place of the parameter; None where it lacks the parameter."""
 
     configuration: int
     place: float | None
     model: str
     values: Mapping[str, float]
     """In percent, by the name of the series."""
-    supervision: str = ZERO_SHOT
+    supervision: str
+
+
+Fits = Mapping[tuple[str, str], PowerLaw | str]
+"""By model and series: the power law, or why there is none."""
 
 
 def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[str]]:
@@ -68,17 +55,35 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
     series = [each for each in drawn_series(table) if each.name != table.source_language]
     names = [each.name for each in series]
     marks = _marks(table, path, {each.name: each.of for each in series})
-    if len({mark.place for mark in marks if mark.place is not None}) < 2:
+    if not marks:
         return None, []
-    models = _models(marks)
-    repeats = {model: _repeats(table, path, marks, model) for model in models}
-    fits: dict[tuple[str, str], PowerLaw | str] = {
+    repeats = {model: _repeats(table, path, marks, model) for model in _models(marks)}
+    fits: Fits = {
         (model, each.name): fit_power_law(
             [size for size, _ in repeats[model]],
             [table.sign * _mean_score(trials, each.languages) for _, trials in repeats[model]],
         )
-        for model, each in itertools.product(models, series)
+        for model, each in itertools.product(repeats, series)
     }
+    laws = {key: fit for key, fit in fits.items() if isinstance(fit, PowerLaw)}
+    laws_text = "; ".join(
+        f"{model}, {name}: ceiling {100 * table.sign * fit.ceiling:.1f} ± "
+        f"{100 * fit.ceiling_error:.1f}, exponent {fit.exponent:.2f}"
+        for (model, name), fit in laws.items()
+    )
+    caption = (
+        f"Without {table.source_language}; dashed: configurations without that stage. "
+        + (f"Solid: a - b n^-c with its 95 % band ({laws_text}). " if laws else "")
+        + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
+    )
+    lines: list[list[Any]] = [
+        ["configuration", mark.model, name, mark.place, mark.values[name], None, None]
+        for name in names
+        for mark in marks
+    ]
+    for (model, name), fit in laws.items():
+        bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
+        lines += [["fit", model, name, *line] for line in zip(fit.grid, *bands, strict=True)]
     columns = min(len(names), 2)
     rows = math.ceil(len(names) / columns)
     with new_canvas(1.2 + 2.5 * columns, 0.5 + 2.3 * rows, columns, rows) as (figure, _):
@@ -86,38 +91,23 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
             if name is None:
                 axes.set_axis_off()
                 continue
-            _size_panel(axes, marks, name, {model: fits[model, name] for model in models}, table)
+            axes.set_xscale("log")
+            _draw_models(axes, marks, name, table, fits)
+            base.number_ticks(axes, _places(marks), None, is_log=True)
             axes.set_xlabel(path)
             axes.set_ylabel(f"test {table.metric} (%)")
             if len(names) > 1:
-                axes.set_title(name, fontsize=9, color=GREY)
-        _legend(figure, figure.axes[0], len(models))
-        drawing = rendered(figure)
-    laws = {key: fit for key, fit in fits.items() if isinstance(fit, PowerLaw)}
-    laws_text = []
-    for (model, name), fit in laws.items():
-        ceiling, error = 100 * table.sign * fit.ceiling, 100 * fit.ceiling_error
-        text = f"ceiling {ceiling:.1f} ± {error:.1f}, exponent {fit.exponent:.2f}"
-        laws_text.append(f"{model}, {name}: {text}")
-    caption = (
-        f"Without {table.source_language}; dashed: configurations without that stage. "
-        + (f"Solid: a - b n^-c with its 95 % band ({'; '.join(laws_text)}). " if laws_text else "")
-        + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
-    )
-    lines = [["configuration", mark.model, name, mark.place, mark.values[name], None, None]
-             for name in names for mark in marks]  # fmt: skip
-    for (model, name), fit in laws.items():
-        bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
-        lines += [["fit", model, name, *line] for line in zip(fit.grid, *bands, strict=True)]
-    made = figure_of(
-        drawing,
-        table.file_name("size-curve"),
-        "How much intermediate data?",
-        caption,
-        ["row", "model", "languages", path, "percent", "low", "high"],
-        lines,
-    )
-    return made, _refusals(table, repeats, names, fits)
+                axes.set_title(name, fontsize=9, color=base.GREY)
+        _legend(figure, figure.axes[0], len(repeats))
+        drawn = figure_of(
+            figure,
+            table.file_name("size-curve"),
+            "How much intermediate data?",
+            caption,
+            ["row", "model", "languages", path, "percent", "low", "high"],
+            lines,
+        )
+    return drawn, _refusals(table, repeats, names, fits)
 
 
 _Repeats = list[tuple[float, list[TrialScores]]]
@@ -138,21 +128,17 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
         if size is not None:
             at.setdefault(size, []).append(row)
     designs = {tuple(sorted(_other_parameters(row, path) for row in rows)) for rows in at.values()}
-    keys = [
-        {stage.key for row in rows for trial in row.trials for stage in trial.trained}
-        for rows in at.values()
-    ]
+    keys = [{key for row in rows for key in row.stage_keys} for rows in at.values()]
     common = set.intersection(*keys)
     repeats: _Repeats = []
     for size, rows in sorted(at.items()):
-        trials = [trial for row in rows for trial in row.trials]
+        pairs = [(row, trial) for row in rows for trial in row.trials]
         members = [
             {stage.key for stage in trial.trained} - common | {f"trial {trial.number}"}
             | ({f"configuration {row.configuration}"} if len(designs) > 1 else set())
-            for row in rows
-            for trial in row.trials
+            for row, trial in pairs
         ]  # fmt: skip
-        repeats += [(size, [trials[index] for index in unit]) for unit in units(members)]
+        repeats += [(size, [pairs[index][1] for index in unit]) for unit in units(members)]
     return repeats
 
 
@@ -165,37 +151,8 @@ def _mean_score(trials: Sequence[TrialScores], languages: Sequence[str]) -> floa
     return statistics.fmean(trial.scores[code] for trial in trials for code in languages)
 
 
-def _size_panel(
-    axes: Any,
-    marks: Sequence[_Mark],
-    name: str,
-    fits: Mapping[str, PowerLaw | str],
-    table: LanguageTable,
-) -> None:
-    """Configurations of every model by size, and the law through them or their means."""
-    axes.set_xscale("log")
-    for number, (model, fit) in enumerate(fits.items()):
-        color, mark = SERIES[number], MARKS[number]
-        of_model = [mark for mark in marks if mark.model == model]
-        pairs = [(point.place, point.values[name]) for point in of_model if point.place is not None]
-        if isinstance(fit, PowerLaw):
-            low, high = _percents(fit.low, table), _percents(fit.high, table)
-            axes.fill_between(fit.grid, low, high, color=color, alpha=0.15, lw=0)
-            line = list(zip(fit.grid, _percents(fit.curve, table), strict=True))
-            draw_series(axes, pairs, line, color, mark, label=model, ms=0)
-        else:
-            line = means(sorted(pairs), is_log=True)
-            draw_series(axes, pairs, line, color, mark, label=model, ls=":", lw=1.4)
-        draw_absent(axes, [point.values[name] for point in of_model if point.place is None], color)
-    sizes = sorted({mark.place for mark in marks if mark.place is not None})
-    number_ticks(axes, sizes, None, is_log=True)
-
-
 def _refusals(
-    table: LanguageTable,
-    repeats: Mapping[str, _Repeats],
-    names: Sequence[str],
-    fits: Mapping[tuple[str, str], PowerLaw | str],
+    table: LanguageTable, repeats: Mapping[str, _Repeats], names: Sequence[str], fits: Fits
 ) -> list[str]:
     """A note for each model and reason why it has no power law."""
     notes = []
@@ -217,21 +174,17 @@ def _refusals(
 def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
     """Source language, mean of the others and worst language by hybrid ratio."""
     source = table.source_language
-    marks = _marks(
-        table,
-        path,
-        {
-            "source": lambda row: row.cells.get(source),
-            "others": lambda row: row.mean_without_source,
-            "worst": table.worst,
-        },
-    )
-    if len({mark.place for mark in marks if mark.place is not None}) < 2:
+    marks = _marks(table, path, {**_source_and_others(table), "worst": table.worst})
+    if not marks:
         return None
-    series = (("source", BLUE, "o", source), ("others", VERMILION, "D", "mean of the others"),
-              ("worst", GREEN, "s", "worst language"))  # fmt: skip
+    series = {
+        "source": (base.BLUE, "o", source),
+        "others": (base.VERMILION, "D", "mean of the others"),
+        "worst": (base.GREEN, "s", "worst language"),
+    }
+    is_mixed = any(is_translate_train(mark.supervision) for mark in marks)
     with new_canvas(4.6, 3.3) as (figure, axes):
-        for name, color, mark, label in series:
+        for name, (color, mark, label) in series.items():
             for is_translated, style, face in ((False, "-", color), (True, ":", "white")):
                 # What was learned on text in scored languages is no point of a zero-shot curve.
                 pairs = sorted(
@@ -243,86 +196,92 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
                 if not pairs:
                     continue
                 title = f"{label}, translate-train" if is_translated else label
-                line = means(pairs, is_log=False)
-                draw_series(axes, pairs, line, color, mark, ls=style, mfc=face, label=title)
+                line = base.means(pairs, is_log=False)
+                base.draw_series(axes, pairs, line, color, mark, ls=style, mfc=face, label=title)
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
         _legend(figure, axes, 3)
-        drawing = rendered(figure)
-    names = [name for name, *_ in series]
-    rows = [
-        [mark.configuration, mark.place, mark.supervision, *(mark.values[name] for name in names)]
-        for mark in marks
-    ]
-    is_mixed = any(is_translate_train(mark.supervision) for mark in marks)
-    return figure_of(
-        drawing,
-        table.file_name("hybrid-curve"),
-        "What do cross-lingual batches trade?",
-        "Lines: means per value, or of five bins where there are many. Worst: the lowest of the "
-        "target languages of each configuration."
-        + (" Hollow and dotted: translate-train, not zero-shot." if is_mixed else ""),
-        ["configuration", path, "supervision", *(f"{name}_percent" for name in names)],
-        rows,
-    )
+        return figure_of(
+            figure,
+            table.file_name("hybrid-curve"),
+            "What do cross-lingual batches trade?",
+            "Lines: means per value, or of five bins where there are many. Worst: the lowest of "
+            "the target languages of each configuration."
+            + (" Hollow and dotted: translate-train, not zero-shot." if is_mixed else ""),
+            ["configuration", path, "supervision", *(f"{name}_percent" for name in series)],
+            [[m.configuration, m.place, m.supervision, *m.values.values()] for m in marks],
+        )
 
 
 def layer_figure(table: LanguageTable, path: str) -> Figure | None:
     """Source language and mean of the others by fusion layer, one line for each model."""
-    source = table.source_language
-    marks = _marks(
-        table,
-        path,
-        {
-            "source": lambda row: row.cells.get(source),
-            "others": lambda row: row.mean_without_source,
-        },
-    )
-    if len({mark.place for mark in marks if mark.place is not None}) < 2:
+    marks = _marks(table, path, _source_and_others(table))
+    if not marks:
         return None
-    models = _models(marks)
+    titles = {"source": table.source_language, "others": "mean of the others"}
     with new_canvas(5.6, 3.1, columns=2) as (figure, panels):
-        for axes, (name, title) in zip(
-            panels, (("source", source), ("others", "mean of the others")), strict=True
-        ):
-            for number, model in enumerate(models):
-                of_model = [mark for mark in marks if mark.model == model]
-                pairs = sorted(
-                    (point.place, point.values[name])
-                    for point in of_model
-                    if point.place is not None
-                )
-                color, mark = SERIES[number], MARKS[number]
-                line = means(pairs, is_log=False, num_exact=math.inf)
-                draw_series(axes, pairs, line, color, mark, label=model)
-                absent = [point.values[name] for point in of_model if point.place is None]
-                draw_absent(axes, absent, color)
-            layers = sorted({mark.place for mark in marks if mark.place is not None})
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
+            _draw_models(axes, marks, name, table)
+            layers = _places(marks)
             if len(layers) <= 13:
                 axes.set_xticks(layers, [f"{layer:g}" for layer in layers])
-            axes.set_title(title, fontsize=9, color=GREY)
+            axes.set_title(title, fontsize=9, color=base.GREY)
             axes.set_xlabel("fused layer")
         panels[0].set_ylabel(f"test {table.metric} (%)")
-        _legend(figure, panels[0], len(models))
-        drawing = rendered(figure)
-    rows = [
-        [mark.configuration, mark.model, mark.place, mark.values["source"], mark.values["others"]]
-        for mark in marks
-    ]
-    return figure_of(
-        drawing,
-        table.file_name("fusion-profile"),
-        "Which layer to fuse?",
-        "Lines: means per layer; dashed: configurations that fuse none.",
-        ["configuration", "model", path, "source_percent", "others_percent"],
-        rows,
-    )
+        _legend(figure, panels[0], len(_models(marks)))
+        return figure_of(
+            figure,
+            table.file_name("fusion-profile"),
+            "Which layer to fuse?",
+            "Lines: means per layer; dashed: configurations that fuse none.",
+            ["configuration", "model", path, "source_percent", "others_percent"],
+            [[mark.configuration, mark.model, mark.place, *mark.values.values()] for mark in marks],
+        )
+
+
+def _draw_models(
+    axes: Any, marks: Sequence[_Mark], name: str, table: LanguageTable, fits: Fits | None = None
+) -> None:
+    """Configurations of every model at their places, and a line through them.
+
+    Args:
+        fits: laws, by size; where one is refused the line joins means, dotted. None: by layer.
+    """
+    for number, model in enumerate(_models(marks)):
+        color, marker = base.SERIES[number], base.MARKS[number]
+        of_model = [mark for mark in marks if mark.model == model]
+        pairs = [(mark.place, mark.values[name]) for mark in of_model if mark.place is not None]
+        fit = None if fits is None else fits[model, name]
+        if fit is None:
+            pairs.sort()
+            line = base.means(pairs, is_log=False, num_exact=math.inf)
+            base.draw_series(axes, pairs, line, color, marker, label=model)
+        elif isinstance(fit, PowerLaw):
+            low, high = _percents(fit.low, table), _percents(fit.high, table)
+            axes.fill_between(fit.grid, low, high, color=color, alpha=0.15, lw=0)
+            line = list(zip(fit.grid, _percents(fit.curve, table), strict=True))
+            base.draw_series(axes, pairs, line, color, marker, label=model, ms=0)
+        else:
+            line = base.means(sorted(pairs), is_log=True)
+            base.draw_series(axes, pairs, line, color, marker, label=model, ls=":", lw=1.4)
+        absent = [mark.values[name] for mark in of_model if mark.place is None]
+        base.draw_absent(axes, absent, color)
+
+
+def _source_and_others(table: LanguageTable) -> dict[str, Callable[[Row], Cell | None]]:
+    return {
+        "source": lambda row: row.cells.get(table.source_language),
+        "others": lambda row: row.mean_without_source,
+    }
 
 
 def _marks(
     table: LanguageTable, path: str, series: Mapping[str, Callable[[Row], Cell | None]]
 ) -> list[_Mark]:
-    """The configurations of which every series is known; of many models the first ones."""
+    """The configurations of which every series is known; of many models the first ones.
+
+    None at all where the parameter has fewer than two values.
+    """
     marks = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
         cells = {name: of(row) for name, of in series.items()}
@@ -333,7 +292,12 @@ def _marks(
             at = None if is_absent(place) else float(place)
             marks.append(_Mark(row.configuration, at, model, values, row.supervision))
     names = short_names(sorted({mark.model for mark in marks})[:MAX_MODELS])
-    return [replace(mark, model=names[mark.model]) for mark in marks if mark.model in names]
+    marks = [replace(mark, model=names[mark.model]) for mark in marks if mark.model in names]
+    return marks if len(_places(marks)) > 1 else []
+
+
+def _places(marks: Sequence[_Mark]) -> list[float]:
+    return sorted({mark.place for mark in marks if mark.place is not None})
 
 
 def _models(marks: Sequence[_Mark]) -> list[str]:
@@ -351,12 +315,6 @@ def _percents(values: Sequence[float], table: LanguageTable) -> list[float]:
     return [100 * table.sign * value for value in values]
 
 
-CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
-    "target.hybrid.ratio": ratio_figure,
-    "target.fusion.layer": layer_figure,
-}
-
-
 def question_figures(
     table: LanguageTable, effects: Effects, costs: pd.DataFrame
 ) -> tuple[list[Figure], list[str]]:
@@ -364,16 +322,11 @@ def question_figures(
     figures: list[Figure | None] = []
     notes: list[str] = []
     if "intermediate.size" in table.parameters:
-        figure, refused = size_figure(table, "intermediate.size")
+        figure, notes = size_figure(table, "intermediate.size")
         figures.append(figure)
-        notes += refused
-    figures += [draw(table, path) for path, draw in CURVES.items() if path in table.parameters]
-    figure, reasons = importance_figure(table, effects)
-    notes += reasons
-    figures += [
-        heat_map(table),
-        figure,
-        parallel_figure(table, effects),
-        pareto_figure(table, costs),
-    ]
-    return [drawn for drawn in figures if drawn is not None], notes
+    curves = {"target.hybrid.ratio": ratio_figure, "target.fusion.layer": layer_figure}
+    figures += [draw(table, path) for path, draw in curves.items() if path in table.parameters]
+    importance, reasons = importance_figure(table, effects)
+    figures += [heat_map(table), importance, parallel_figure(table, effects)]
+    figures.append(pareto_figure(table, costs))
+    return [drawn for drawn in figures if drawn is not None], [*notes, *reasons]
