@@ -38,11 +38,11 @@ def of_kind(world: World, kind: str) -> list[Any]:
 
 def parents(world: World) -> list[tuple[str, str]]:
     """Every run but the sweep's own, with the one that it is nested below, by name."""
-    found = all_runs(world)
-    names = {run.info.run_id: run.info.run_name for run in found}
+    runs = all_runs(world)
+    names = {run.info.run_id: run.info.run_name for run in runs}
     return [
         (run.info.run_name, names[run.data.tags["mlflow.parentRunId"]])
-        for run in found
+        for run in runs
         if "mlflow.parentRunId" in run.data.tags
     ]
 
@@ -70,8 +70,8 @@ def test_trials_are_nested_below_their_configuration_which_shows_their_means(wor
     views = [lived(world, tracker, value) for value in VALUES]
     assert parents(world) == NESTED
     first, second = of_kind(world, "configuration")
-    assert [one.info.status for one in (first, second)] == ["FINISHED", "FINISHED"]
-    assert first.data.params == {name: str(one) for name, one in views[0].assignment.items()}
+    assert [run.info.status for run in (first, second)] == ["FINISHED", "FINISHED"]
+    assert first.data.params == {name: str(value) for name, value in views[0].assignment.items()}
     metrics = second.data.metrics
     assert metrics["objective"] == pytest.approx(0.65)
     assert metrics["sd/objective"] == pytest.approx(statistics.stdev([0.9, 0.4]))
@@ -85,8 +85,8 @@ def test_trials_are_nested_below_their_configuration_which_shows_their_means(wor
 
 
 def test_runs_say_that_their_trials_are_translate_train(world: World) -> None:
-    told = {"supervision": {"translate-train": ("qab", "qac")}}
-    path = (Stage("evaluate", told, data={}, seed=0, parent=None, label="evaluate t"),)
+    settings = {"supervision": {"translate-train": ("qab", "qac")}}
+    path = (Stage("evaluate", settings, data={}, seed=0, parent=None, label="evaluate t"),)
     tracker = world.begun()
     for value in VALUES[:2]:
         lived(world, tracker, value, path)
@@ -99,8 +99,8 @@ def test_runs_say_that_their_trials_are_translate_train(world: World) -> None:
         assert {tag["xlt.configuration"]: tag["xlt.supervision"] for tag in tags} == expected
     (whole,) = of_kind(world, "sweep")
     best = str(whole.data.tags["xlt.best_configuration"])
-    is_told = "translate-train (qab, qac)" in whole.data.tags["mlflow.note.content"]
-    assert is_told == (best == "0")
+    is_named = "translate-train (qab, qac)" in whole.data.tags["mlflow.note.content"]
+    assert is_named == (best == "0")
 
 
 def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> None:
@@ -149,8 +149,8 @@ def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
     moved.project(is_alive=False)
     assert parents(moved) == NESTED
-    times = [[(run.info.start_time, run.info.end_time) for run in of_kind(one, "configuration")]
-             for one in (world, moved)]  # fmt: skip
+    times = [[(run.info.start_time, run.info.end_time) for run in of_kind(place, "configuration")]
+             for place in (world, moved)]  # fmt: skip
     assert times[0] == times[1]
     before, after = (
         [(name, status, params, metrics, tags) for name, status, params, metrics, tags, _ in shown
@@ -172,7 +172,7 @@ def test_a_configuration_that_was_made_twice_is_one_after_the_next_start(world: 
     assert len(of_kind(world, "configuration")) == 2
     world.project()
     (run,) = of_kind(world, "configuration")
-    assert {one.data.tags["mlflow.parentRunId"] for one in of_kind(world, "trial")} == {
+    assert {trial.data.tags["mlflow.parentRunId"] for trial in of_kind(world, "trial")} == {
         run.info.run_id
     }
     assert run.data.metrics["seeds/complete"] == 2
@@ -209,7 +209,7 @@ def test_runs_name_their_data(world: World) -> None:
     for run in [*all_runs(world), *all_runs(moved)]:
         if run.data.tags["xlt.kind"] == "sweep":
             continue
-        found = {
+        data = {
             (
                 input_.dataset.name,
                 input_.dataset.digest,
@@ -218,7 +218,7 @@ def test_runs_name_their_data(world: World) -> None:
             )
             for input_ in run.inputs.dataset_inputs
         }
-        assert found == {
+        assert data == {
             ("toy-nli train", "a" * 10, "toy", "training"),
             ("toy-nli test", "b" * 10, "toy", "evaluation"),
         }
@@ -250,7 +250,7 @@ def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.Mon
     world.ledger.set_run_id(view.number, world.show(tracker, view))
     monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "d" * 40)
     world.show(tracker, world.ledger.trial(view.number))
-    run = next(one for one in of_kind(world, "trial") if one.data.tags["xlt.trial"] == "1")
+    run = next(trial for trial in of_kind(world, "trial") if trial.data.tags["xlt.trial"] == "1")
     assert run.data.tags["mlflow.source.git.commit"] == "d" * 40
     assert run.data.tags["mlflow.source.git.dirty"] == "false"
 

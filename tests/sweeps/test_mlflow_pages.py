@@ -12,11 +12,8 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +21,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.sweeps.browser import PATIENCE_S, Page, browser, find_chromium
+from tests.sweeps.browser import Page, browser, find_chromium
 from tests.sweeps.test_configurations import lived
+from tests.sweeps.test_outage import answers, free_port, wait_until
 from tests.sweeps.test_tracking import client_of, world_in
 from xlt_ray.home import Home
 from xlt_ray.store.stage import Stage
@@ -47,9 +45,7 @@ NAMES = """[...document.querySelectorAll("a")].map(one => one.innerText)
 @contextlib.contextmanager
 def served(home: Home) -> Iterator[str]:
     """The address of the UI on a home, as ``xlt ui`` starts it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         ui_command(home, port=port),
         stdout=subprocess.DEVNULL,
@@ -58,26 +54,16 @@ def served(home: Home) -> Iterator[str]:
     )
     uri = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 3 * PATIENCE_S
-        while not _answers(uri):
-            assert server.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: answers(uri) or server.poll() is not None, lambda: "it starts")
+        assert server.poll() is None, "the server has ended"
         yield uri
-        beside = [child.cmdline() for child in psutil.Process(server.pid).children(recursive=True)]
-        assert not [one for one in beside if "huey" in " ".join(one)], "2 GB for nobody's jobs"
+        children = psutil.Process(server.pid).children(recursive=True)
+        words = " ".join(word for child in children for word in child.cmdline())
+        assert "huey" not in words, "2 GB for jobs that are not needed"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
         server.wait()
-
-
-def _answers(uri: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 def configurations(home: Home, name: str) -> list[Any]:
@@ -101,32 +87,32 @@ async def look(uri: str, home: Home, name: str, folder: Path) -> dict[str, Any]:
     ids = json.dumps([run.info.run_id for run in runs])
     experiment = json.dumps([runs[0].info.experiment_id])
     start = uri + ui_page(home, name=name)
-    found: dict[str, Any] = {}
+    seen: dict[str, Any] = {}
     async with browser(1900, 640) as page:
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
         await page.open(start)
         await page.wait_for_text(*names, "seeds/complete")
-        found["names"] = await page.wait(NAMES)
-        found["headers"] = await page.wait(HEADERS)
-        found["runs"] = await page.text()
+        seen["names"] = await page.wait(NAMES)
+        seen["headers"] = await page.wait(HEADERS)
+        seen["runs"] = await page.text()
         await _keep(page, folder / "mlflow-runs.png")
     async with browser(1500, 830) as page:
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
         await page.open(f"{start}&compareRunsMode=CHART")
         await page.wait_for_text("Parallel Coordinates", *names)
         await page.wait(f"({AXES}).length > 2")
-        found["axes"] = await page.run(AXES)
-        found["charts"] = await page.text()
+        seen["axes"] = await page.run(AXES)
+        seen["charts"] = await page.text()
         await _keep(page, folder / "mlflow-parallel.png")
     async with browser(1500, 1350) as page:
         await page.call("Page.addScriptToEvaluateOnNewDocument", source=NO_ASSISTANT)
         await page.open(f"{uri}/#/compare-runs?runs={ids}&experiments={experiment}")
         await page.wait_for_text("Parallel Coordinates Plot", "Run details", *names)
         await page.wait(f"({AXES}).length > 1")
-        found["compared_axes"] = await page.run(AXES)
-        found["compared"] = await page.text()
+        seen["compared_axes"] = await page.run(AXES)
+        seen["compared"] = await page.text()
         await _keep(page, folder / "mlflow-compare.png")
-    return found
+    return seen
 
 
 async def _keep(page: Page, file: Path) -> None:
@@ -146,22 +132,22 @@ def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) ->
         lived(world, tracker, value, path)
     world.end(tracker)
     with served(world.home) as uri:
-        found = asyncio.run(look(uri, world.home, "tracked", tmp_path))
+        seen = asyncio.run(look(uri, world.home, "tracked", tmp_path))
 
     parameters = ["model", "target.hybrid.ratio"]
     scores = ["objective", "test/accuracy/mean", "test/accuracy/mean_without_source"]
-    assert found["names"] == ["configuration 001", "configuration 002", "configuration 000"]
+    assert seen["names"] == ["configuration 001", "configuration 002", "configuration 000"]
     assert {*parameters, *scores, "sd/objective", "seeds/complete", "Dataset"} <= set(
-        found["headers"]
+        seen["headers"]
     )
-    assert "toy-nli train (aaaaaaaaaa)" in found["runs"]
-    assert len(found["axes"]) == len(parameters) + len(scores)
+    assert "toy-nli train (aaaaaaaaaa)" in seen["runs"]
+    assert len(seen["axes"]) == len(parameters) + len(scores)
     for name in (*parameters, *scores):
-        assert any(_is_short_for(name, axis) for axis in found["axes"]), name
+        assert any(_is_short_for(name, axis) for axis in seen["axes"]), name
     # A parameter that all of them share is no axis here.
-    assert {"target.hybrid.ratio", "objective"} <= set(found["compared_axes"])
+    assert {"target.hybrid.ratio", "objective"} <= set(seen["compared_axes"])
     for text in (*parameters, *scores, "toy:"):
-        assert text in found["compared"]
+        assert text in seen["compared"]
     assert all((tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
                for name in ("runs", "parallel", "compare"))  # fmt: skip
 
@@ -175,5 +161,5 @@ def _is_short_for(name: str, axis: str) -> bool:
 if __name__ == "__main__":
     given_home, given_name, given_folder = sys.argv[1:]
     with served(Home(Path(given_home).absolute())) as address:
-        told = look(address, Home(Path(given_home).absolute()), given_name, Path(given_folder))
-        print(json.dumps(asyncio.run(told), indent=1))
+        pages = look(address, Home(Path(given_home).absolute()), given_name, Path(given_folder))
+        print(json.dumps(asyncio.run(pages), indent=1))

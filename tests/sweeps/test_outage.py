@@ -64,7 +64,7 @@ class Server:
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 },
             )
-        wait_until(self._answers, lambda: (self.root / "server.txt").read_text())
+        wait_until(lambda: answers(self.uri), (self.root / "server.txt").read_text)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -73,20 +73,24 @@ class Server:
             self.process.wait()
             self.process = None
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+
+def answers(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    made = Server(tmp_path, port)
+    made = Server(tmp_path, free_port())
     yield made
     made.kill()
 
@@ -117,17 +121,17 @@ def silence(port: int) -> Iterator[list[socket.socket]]:
 def shown(uri: str) -> dict[str, Any]:
     """What MLflow has of every trial of the only sweep, but for what depends on clock and home."""
     client = client_of(uri)
-    found: dict[str, Any] = {}
+    trials: dict[str, Any] = {}
     for run in runs_of(uri):
         data = run.data
         if data.tags["xlt.kind"] != "trial":
             assert run.info.status == "FINISHED"
             continue
-        assert data.tags["xlt.trial"] not in found, "a trial has one run"
+        assert data.tags["xlt.trial"] not in trials, "a trial has one run"
         curves = {
             name: sorted(
-                (one.step, None if name.startswith("system/") else one.value)
-                for one in client.get_metric_history(run.info.run_id, name)
+                (point.step, None if name.startswith("system/") else point.value)
+                for point in client.get_metric_history(run.info.run_id, name)
             )
             for name in data.metrics
             if name != "seconds" and not name.endswith("examples_per_s")
@@ -139,8 +143,8 @@ def shown(uri: str) -> dict[str, Any]:
         }
         artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
         assert run.info.status == "FINISHED"
-        found[data.tags["xlt.trial"]] = (data.params, tags, curves, artifacts)
-    return found
+        trials[data.tags["xlt.trial"]] = (data.params, tags, curves, artifacts)
+    return trials
 
 
 def unbroken(finished: Place) -> dict[str, Any]:
@@ -149,12 +153,12 @@ def unbroken(finished: Place) -> dict[str, Any]:
 
 def projected(place: Place, root: Path) -> dict[str, Any]:
     """What ledger and store of a place give in a new database."""
-    home, there = Home(place.home), Home(root / "projected")
+    home, projected_to = Home(place.home), Home(root / "projected")
     ledger, store = load_ledger(home, "small"), StageStore(home.stages)
-    tracker, snapshot = Tracker(there, "small"), LedgerSnapshot.of(ledger)
+    tracker, snapshot = Tracker(projected_to, "small"), LedgerSnapshot.of(ledger)
     tracker.project(snapshot, store)
     tracker.end(snapshot, "FINISHED")
-    return shown(there.tracking_uri)
+    return shown(projected_to.tracking_uri)
 
 
 @pytest.mark.long
@@ -177,13 +181,13 @@ def test_a_server_that_comes_and_goes_has_everything_once(
     assert sweep.wait(900) == 0, place.log()
     assert len(re.findall(": answers again", place.log())) == 2
     assert "were not updated" not in place.log()
-    found = shown(server.uri)
-    for _, tags, curves, artifacts in found.values():
+    trials = shown(server.uri)
+    for _, tags, curves, artifacts in trials.values():
         assert tags["xlt.told"].endswith("complete")
         assert curves["system/memory_gib"] == [(step, None) for step, _ in curves["train/loss"]]
         assert artifacts == {"config.json", "scores.json"}
     expected = projected(place, tmp_path)
-    assert {trial: row[2] for trial, row in found.items()} == {
+    assert {trial: row[2] for trial, row in trials.items()} == {
         trial: row[2] for trial, row in expected.items()
     }
     known = {trial["mlflow_run_id"] for trial in place.trials()}

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import yaml
 
 from tests.database import PASSWORD
 from tests.sweeps.conftest import Place
+from tests.sweeps.test_outage import free_port
 from tests.sweeps.test_tracking import runs_of, scores_of, world_in
 from xlt_ray.errors import TrackingError
 
@@ -47,10 +47,10 @@ class Servers:
 
 def recipe_command(port: int, artifacts: Path) -> list[str]:
     """What the MLflow image of the recipes runs, on this machine's loopback."""
-    found = re.search(r"^CMD (\[.+?\])$", image(), re.M)
-    assert found is not None
+    command = re.search(r"^CMD (\[.+?\])$", image(), re.M)
+    assert command is not None
     own = {"0.0.0.0": "127.0.0.1", "5000": str(port), "/mlflow/artifacts": str(artifacts)}
-    words = [own.get(load, load) for load in json.loads(found[1])]
+    words = [own.get(load, load) for load in json.loads(command[1])]
     assert set(own.values()) <= set(words)
     return [sys.executable, "-m", *words]
 
@@ -72,13 +72,13 @@ def recipe_environment(database: str, root: Path) -> dict[str, str]:
     }
     service = yaml.safe_load((CLUSTER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     given = {
-        name: own.get(value, re.sub(r"\$\{(\w+):\?[^}]*\}", lambda one: SECRETS[one[1]], value))
+        name: own.get(value, re.sub(r"\$\{(\w+):\?[^}]*\}", lambda name: SECRETS[name[1]], value))
         for name, value in service["mlflow"]["environment"].items()
     }
     assert set(own.values()) <= set(given.values())
     variables = re.search(r"^ENV (.+)$", image(), re.M)
     assert variables is not None
-    return {**dict(one.split("=") for one in variables[1].split()), **given}
+    return {**dict(pair.split("=") for pair in variables[1].split()), **given}
 
 
 @pytest.fixture
@@ -91,9 +91,7 @@ def servers(postgres: str, tmp_path: Path) -> Iterator[Servers]:
     with psycopg.connect(f"{postgres.replace('+psycopg', '')}/postgres", autocommit=True) as made:
         for name in ("ledger", "mlflow"):
             made.execute(f"CREATE DATABASE {name}{number}")  # type: ignore[call-overload]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path / "server.txt"
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -161,38 +159,38 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     world.ledger.tell_complete(view.number, 0.7)
     world.show(tracker, world.ledger.trial(view.number))
     world.end(tracker)
-    found = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
-    assert {one.info.status for one in found.values()} == {"FINISHED"}
-    assert found["trial"].info.run_id == run_id
-    assert found["trial"].data.metrics["objective"] == pytest.approx(0.7)
+    runs = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert runs["trial"].info.run_id == run_id
+    assert runs["trial"].data.metrics["objective"] == pytest.approx(0.7)
     artifacts = [file.read_text() for file in (servers.root / "artifacts").rglob("*.json")]
     assert artifacts
-    everything = [*artifacts, *(str(one.to_dictionary()) for one in found.values())]
+    everything = [*artifacts, *(str(run.to_dictionary()) for run in runs.values())]
     everything += [file.read_text() for file in world.home.root.rglob("*.json*")]
-    assert not [one for one in everything for secret in HIDDEN if secret in one]
+    assert not [text for text in everything for secret in HIDDEN if secret in text]
 
 
 @pytest.mark.long
 def test_a_sweep_keeps_its_ledger_and_its_runs_with_the_servers_of_the_recipes(
     servers: Servers, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = replace(place, variables=SECRETS)
+    logged_in = replace(place, variables=SECRETS)
     command = (
         "run", "small.yaml", "search.trials=2",
         f"places.ledger={servers.ledger}", f"places.tracking={servers.tracking}",
     )  # fmt: skip
-    run = there.xlt(*command)
+    run = logged_in.xlt(*command)
     assert run.returncode == 0, run.stdout + run.stderr
     assert not list((place.home / "ledger").glob("*.journal")), "the ledger is in PostgreSQL"
-    trials = there.trials()
+    trials = logged_in.trials()
     assert [trial["state"] for trial in trials] == ["complete"] * 2
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    found = [run for run in runs_of(servers.tracking) if run.data.tags["xlt.kind"] == "trial"]
-    assert {one.info.status for one in found} == {"FINISHED"}
-    assert {one.info.run_id for one in found} == {trial["mlflow_run_id"] for trial in trials}
+    runs = [run for run in runs_of(servers.tracking) if run.data.tags["xlt.kind"] == "trial"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert {run.info.run_id for run in runs} == {trial["mlflow_run_id"] for trial in trials}
 
-    again = there.xlt(*command)
+    again = logged_in.xlt(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "0 new stages" in again.stdout
     shown = [run.stdout, run.stderr, again.stdout, again.stderr]

@@ -331,10 +331,10 @@ def test_score_table_opens_as_an_mlflow_table(
 ) -> None:
     view = world.complete(0.7)
     tracker = world.tracker()
-    found = world.project(tracker)
+    run_ids = world.project(tracker)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
     table = world.client.load_table(
-        tracker.experiment.id, "scores.json", run_ids=[found[view.number]]
+        tracker.experiment.id, "scores.json", run_ids=[run_ids[view.number]]
     )
     assert list(table["language"]) == ["qaa", "qaa", "qab", "qac"]
 
@@ -384,8 +384,8 @@ def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
     assert "xlt.cause" not in again[0].data.tags
     world.walk(retry.number, scores_of(0.5))
     world.ledger.tell_complete(retry.number, 0.5)
-    found = world.project()
-    assert found[view.number] == found[retry.number] == run_id
+    run_ids = world.project()
+    assert run_ids[view.number] == run_ids[retry.number] == run_id
     assert [run.info.status for run in runs(world)] == ["FINISHED"]
 
 
@@ -455,12 +455,12 @@ def test_projection_shows_curves_of_stages_that_were_not_finished(world: World) 
         world.store.publish_progress(stage.key, 5, {}, state, lease)
     world.ledger.report(view.number, 50, 0.6)
     paths = {view.number: (stage,)}
-    found = world.project(plan=world.plan(paths))
-    assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
+    run_ids = world.project(plan=world.plan(paths))
+    assert points(world, run_ids[view.number], "train/loss") == [(50, 1.4)]
     world.ledger.tell_pruned(view.number)
     world.project(plan=world.plan(paths))
-    assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
-    assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6)]
+    assert points(world, run_ids[view.number], "train/loss") == [(50, 1.4)]
+    assert points(world, run_ids[view.number], "dev/accuracy") == [(50, 0.6)]
     assert runs(world)[0].data.tags["xlt.stage.target"] == stage.key
 
 
@@ -470,8 +470,8 @@ def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: Wo
     # The driver died as trial 1 had made it, and had noted nothing.
     commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
     paths = {view.number: (shared,) for view in views}
-    found = world.project(plan=world.plan(paths))
-    curves = [points(world, found[view.number], "intermediate/train/loss") for view in views]
+    run_ids = world.project(plan=world.plan(paths))
+    curves = [points(world, run_ids[view.number], "intermediate/train/loss") for view in views]
     assert curves == [[], [(50, 1.4), (100, 1.3)]]
 
 
@@ -482,9 +482,9 @@ def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(world: Worl
     progress = Path(world.home.stages) / "progress" / target_of(view.number).key / "5"
     progress.mkdir(parents=True)
     (progress / "progress.json").write_text("[]")
-    found = world.project()
-    assert points(world, found[view.number], "train/loss") == []
-    assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+    run_ids = world.project()
+    assert points(world, run_ids[view.number], "train/loss") == []
+    assert points(world, run_ids[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
     assert runs(world)[0].info.status == "FINISHED"
 
 
@@ -534,14 +534,14 @@ def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World
     other = world.ask()
     world.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
     world.ledger.tell_pruned(other.number)
-    found = world.project()
+    run_ids = world.project()
     for name, value in (("memory_gib", 0.5), ("examples_per_s", 9.0)):
-        curve = world.client.get_metric_history(found[0], f"system/{name}")
+        curve = world.client.get_metric_history(run_ids[0], f"system/{name}")
         assert [(point.step, point.value, point.timestamp) for point in curve] == [
             (50, value, 1_700_000_000_005), (100, value, 1_700_000_000_010),
         ]  # fmt: skip
-        assert points(world, found[other.number], f"system/{name}") == [], "it trained nothing"
-    assert points(world, found[other.number], "train/loss") == [(50, 1.4), (100, 1.3)]
+        assert points(world, run_ids[other.number], f"system/{name}") == [], "it trained nothing"
+    assert points(world, run_ids[other.number], "train/loss") == [(50, 1.4), (100, 1.3)]
 
 
 def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
@@ -549,9 +549,9 @@ def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> 
     view = world.ask()
     tracker = world.begun()
     made = [tracker._make(view).id for _ in range(2)]
-    found = world.project()
-    assert [run.info.run_id for run in runs(world)] == [found[view.number]]
-    assert found[view.number] in made
+    run_ids = world.project()
+    assert [run.info.run_id for run in runs(world)] == [run_ids[view.number]]
+    assert run_ids[view.number] in made
 
 
 def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> None:
@@ -719,13 +719,13 @@ def shared(tmp_path: Path) -> str:
 
 def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
     """Experiment -> name, status and objective of the runs of its trials."""
-    found: dict[str, list[tuple[str, str, float]]] = {}
+    trials: dict[str, list[tuple[str, str, float]]] = {}
     for run in runs_of(uri):
         if run.data.tags["xlt.kind"] == "trial":
             name = client_of(uri).get_experiment(run.info.experiment_id).name
             trial = (run.info.run_name, run.info.status, run.data.metrics["objective"])
-            found[name] = sorted([*found.get(name, []), trial])
-    return found
+            trials[name] = sorted([*trials.get(name, []), trial])
+    return trials
 
 
 def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(

@@ -102,6 +102,7 @@ class Server:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(sync, "LONGEST_PAUSE_S", 0.004)
+    monkeypatch.setattr(sync, "QUIET_S", 0.01)
 
 
 @pytest.fixture
@@ -126,12 +127,10 @@ def sync_to(server: Server, ledger: LedgerSnapshot = NOTHING) -> MlflowSync:
     return MlflowSync(tracker, store, ledger, {}, lambda _: ({}, ()))
 
 
-def flushed(syncing: MlflowSync) -> list[str]:
-    """Wait until all is there; what the user reads then."""
-    said: list[str] = []
-    syncing.flush(said.append, LONG_S)
+def flushed(syncing: MlflowSync) -> None:
+    """Wait until all is there."""
+    syncing.flush(lambda _: None, LONG_S)
     assert not syncing.num_dirty
-    return said
 
 
 def whole_sweep(syncing: MlflowSync) -> None:
@@ -177,7 +176,7 @@ def test_what_changed_during_an_outage_is_written_once(server: Server) -> None:
         syncing.end(NOTHING, "FINISHED")
         server.outages.clear()
         flushed(syncing)
-    assert [one for one in server.arrived if one[0] != "find"] == [  # type: ignore[index]
+    assert [what for what in server.arrived if what[0] != "find"] == [  # type: ignore[index]
         "begin", "compared", *((f"run {number}", "complete") for number in range(50)), "FINISHED",
     ]  # fmt: skip
     assert set(map(tuple, server.points.values())) == {(10,)}
@@ -212,38 +211,9 @@ def test_what_changes_while_a_trial_is_written_is_written_next(server: Server) -
     assert not syncing._points
 
 
-def test_the_driver_does_not_wait_for_a_server_that_hangs(server: Server) -> None:
-    server.is_open.clear()
-    with sync_to(server) as syncing:
-        whole_sweep(syncing)
-        assert server.reached.wait(LONG_S)
-        assert server.arrived == []
-        assert syncing.num_dirty == 3
-        server.is_open.set()
-        flushed(syncing)
-    assert server.arrived[-1] == "FINISHED"
-
-
-def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sync, "QUIET_S", 0.01)
-    monkeypatch.setattr(sync, "NO_REPLY_TIMEOUT_S", 0.05)
-    server.is_open.clear()
-    said: list[str] = []
-    with sync_to(server) as syncing:
-        whole_sweep(syncing)
-        syncing.flush(said.append, LONG_S)
-        assert syncing.num_dirty
-    assert "3 runs are still to be updated" in said[0]
-    assert "3 runs were not updated" in said[1]
-    assert "run the same command again" in said[1]
-
-
 def test_the_end_of_a_sweep_of_thousands_of_runs_is_waited_for_while_answers_come(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "QUIET_S", 0.01)
     monkeypatch.setattr(sync, "NO_REPLY_TIMEOUT_S", 0.5)
     server.num_pages = 25
     with sync_to(server) as syncing:
@@ -253,39 +223,57 @@ def test_the_end_of_a_sweep_of_thousands_of_runs_is_waited_for_while_answers_com
     assert server.arrived[-1] == "FINISHED"
 
 
-def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sync, "QUIET_S", 0.01)
-    server.is_open.clear()
-    with sync_to(server) as syncing:
-        whole_sweep(syncing)
-        syncing.flush(lambda _: None, 0.05)
-        assert syncing.num_dirty
-
-
-def test_sigint_ends_the_wait(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "QUIET_S", 0.01)
-    server.is_open.clear()
-
-    def interrupt(message: str) -> None:
-        if "still to be updated" in message:
-            raise KeyboardInterrupt
-
-    with sync_to(server) as syncing:
-        whole_sweep(syncing)
-        syncing.flush(interrupt, LONG_S)
-        assert syncing.num_dirty
-
-
-def test_nothing_is_sent_after_the_sweep_was_left(server: Server) -> None:
+@pytest.fixture
+def hanging(server: Server) -> Iterator[MlflowSync]:
+    """A sweep that has ended, whose server does not answer to its first request."""
     server.is_open.clear()
     with sync_to(server) as syncing:
         whole_sweep(syncing)
         assert server.reached.wait(LONG_S)
+        yield syncing
+
+
+def test_the_driver_does_not_wait_for_a_server_that_hangs(
+    hanging: MlflowSync, server: Server
+) -> None:
+    assert server.arrived == []
+    assert hanging.num_dirty == 3
     server.is_open.set()
-    syncing._thread.join(LONG_S)
-    assert not syncing._thread.is_alive()
+    flushed(hanging)
+    assert server.arrived[-1] == "FINISHED"
+
+
+def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
+    hanging: MlflowSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "NO_REPLY_TIMEOUT_S", 0.05)
+    lines: list[str] = []
+    hanging.flush(lines.append, LONG_S)
+    assert hanging.num_dirty
+    assert "3 runs are still to be updated" in lines[0]
+    assert "3 runs were not updated" in lines[1]
+    assert "run the same command again" in lines[1]
+
+
+def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(hanging: MlflowSync) -> None:
+    hanging.flush(lambda _: None, 0.05)
+    assert hanging.num_dirty
+
+
+def test_sigint_ends_the_wait(hanging: MlflowSync) -> None:
+    def interrupt(message: str) -> None:
+        if "still to be updated" in message:
+            raise KeyboardInterrupt
+
+    hanging.flush(interrupt, LONG_S)
+    assert hanging.num_dirty
+
+
+def test_nothing_is_sent_after_the_sweep_was_left(hanging: MlflowSync, server: Server) -> None:
+    hanging.close()
+    server.is_open.set()
+    hanging._thread.join(LONG_S)
+    assert not hanging._thread.is_alive()
     assert {*server.arrived} <= {"begin", "compared"}, "which the thread had begun before"
 
 
@@ -303,7 +291,7 @@ def test_what_is_refused_is_told_once_and_holds_nothing_up(server: Server, refus
     assert "continuing without it" in warning
     expected = {"begin", "compared", ("run 3", "complete"), ("run 4", "complete"), "FINISHED"}
     missing = {refused, ("run 3", "complete")} if refused == ("find", 3) else {refused}
-    assert {one for one in server.arrived if one[0] != "find"} == expected - missing  # type: ignore[index]
+    assert {what for what in server.arrived if what[0] != "find"} == expected - missing  # type: ignore[index]
 
 
 def test_a_run_that_takes_no_points_any_more_is_looked_for_again(server: Server) -> None:
