@@ -313,17 +313,15 @@ class Experiment:
         return self._id
 
     def _make(self, given: str | None) -> None:
-        name, tags = given or self.name, {}
-        if self.identity and not given:
-            tags = {LEDGER_TAG: self.identity}
-            if self.client.get_experiment_by_name(name) is not None:
-                name = name_of_second(name, self.identity)
+        name = given or self.name
+        tags = {LEDGER_TAG: self.identity} if self.identity and not given else {}
+        if tags and self.client.get_experiment_by_name(name) is not None:
+            name = name_of_second(name, self.identity)
         # A server decides for itself where artifacts go.
-        is_local = not self.uri.startswith(("http", "databricks"))
+        is_remote = self.uri.startswith(("http", "databricks"))
+        place = None if is_remote else str(self._artifacts / name)
         try:
-            self.client.create_experiment(
-                name, str(self._artifacts / name) if is_local else None, tags
-            )
+            self.client.create_experiment(name, place, tags)
         except TrackingError:
             # Another process may have made it in between.
             if self.client.get_experiment_by_name(name) is None:
@@ -382,7 +380,10 @@ class Input:
 
 
 class TrackedRun:
-    """A run as MLflow has it, and what is written to it, which is only what it lacks."""
+    """A run as MLflow has it, and what is written to it, which is only what it lacks.
+
+    After an outage it has to be found again: MLflow alone knows what has arrived.
+    """
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
         self._client = client
@@ -425,14 +426,9 @@ class TrackedRun:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        new_tags = _changed(self.tags, tags)
-        # The value of a parameter is final.
-        new_params = {
-            name: value
-            for name, value in _changed(self.params, params).items()
-            if name not in self.params
-        }
-        new_metrics = _changed(self.metrics, metrics)
+        new_tags, new_metrics = _changed(self.tags, tags), _changed(self.metrics, metrics)
+        # MLflow refuses another value of a parameter.
+        new_params = _changed(self.params, {**(params or {}), **self.params})
         for name in [name for name, value in new_tags.items() if not value]:
             del new_tags[name]
             if name in self.tags:
@@ -466,15 +462,8 @@ class TrackedRun:
                 moment = now if point.time_ms is None else point.time_ms
                 missing.append(Metric(name, float(point.value), moment, point.step))
                 steps.add(point.step)
-        self.metrics |= {metric.key: metric.value for metric in missing}
-        try:
-            for start in range(0, len(missing), _BATCH):
-                self._client.log_batch(self.id, metrics=missing[start : start + _BATCH])
-        except BaseException:
-            # MLflow says next time what has arrived.
-            for metric in missing:
-                self._steps.pop(metric.key, None)
-            raise
+        for start in range(0, len(missing), _BATCH):
+            self._client.log_batch(self.id, metrics=missing[start : start + _BATCH])
 
     def _steps_of(self, name: str) -> set[int]:
         if name not in self._steps:

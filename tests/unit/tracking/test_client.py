@@ -73,7 +73,7 @@ def test_points_that_may_have_arrived_are_not_doubled() -> None:
     with pytest.raises(ConnectionError):
         run.log([Point("dev/f1", 10, 0.5)])
     server.is_out = False
-    run.log([Point("dev/f1", 10, 0.5), Point("dev/f1", 20, 0.6)])
+    server.run().log([Point("dev/f1", 10, 0.5), Point("dev/f1", 20, 0.6)])
     assert steps(server) == [10, 20]
 
 
