@@ -95,11 +95,9 @@ class Cluster:
         """
         for running in self.jobs(sweep):
             if running.is_working:
-                raise ClusterError(
-                    f"{self.address}: {sweep} is already being run there as {running.id}; "
-                    "follow it with `xlt logs`, or stop that job first",
-                    asked={},
-                    available={},
+                raise self._error(
+                    f"{sweep} is already being run there as {running.id}; "
+                    "follow it with `xlt logs`, or stop that job first"
                 )
         job = f"xlt-{sweep}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         self._send(job, ["run", file.name, *arguments], home, {"xlt_sweep": sweep}, files=(file,))
@@ -119,11 +117,8 @@ class Cluster:
             while (status := str(self._client.get_job_status(job).value)) in WORKING:
                 if time.monotonic() > deadline:
                     self._client.stop_job(job)
-                    raise ClusterError(
-                        f"{self.address}: no answer within {LOOK_S} s; does the head have room "
-                        "for a process?",
-                        asked={},
-                        available={},
+                    raise self._error(
+                        f"no answer within {LOOK_S} s; does the head have room for a process?"
                     )
                 time.sleep(0.3)
             text = _after(mark, job, str(self._client.get_job_logs(job)))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _SPANS_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 START_TRIES = 3
-"""Starts of Ray on this machine: on a busy one its processes may miss Ray's own limit of 30 s."""
+"""Attempts to start Ray on this machine: if it is busy, processes may miss Ray's limit of 30 s."""
 NODE_S = 5.0
 NODE_MISSES = 3
 """Ray on this machine is dead after this many failed checks, one every ``NODE_S`` seconds."""
@@ -39,10 +39,10 @@ def connect(warn: Callable[[str], None] = lambda _: None) -> None:
     """Join the cluster of RAY_ADDRESS, or start one on this machine.
 
     Args:
-        warn: hears that a start is tried again.
+        warn: called with a message before another attempt to start Ray.
 
     Raises:
-        ClusterError: there is no cluster at RAY_ADDRESS, or it does not let us in.
+        ClusterError: there is no cluster at RAY_ADDRESS, or it rejects this process.
         ClusterOutage: Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -55,10 +55,10 @@ def connect(warn: Callable[[str], None] = lambda _: None) -> None:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Ray that is first imported in here listens on loopback alone, its processes do, too.
+    """If Ray is first imported in this block, it and its processes listen only on loopback.
 
-    The switch is Ray's own for systems on which its clusters do not span machines. It is put back,
-    because ``ray start`` refuses to work below it.
+    The variable is Ray's, for systems without clusters of several machines. It is restored, because
+    ``ray start`` refuses to work with it.
     """
     was_set = _SPANS_MACHINES in os.environ
     os.environ.setdefault(_SPANS_MACHINES, "0")
@@ -76,36 +76,39 @@ def _join(address: str) -> None:
     if ray.is_initialized():
         return
     if address.startswith(("http://", "https://")):
-        raise ClusterError(
+        raise _error(
             f"RAY_ADDRESS={address}: is the address of a dashboard; xlt submit --address takes it, "
-            "RAY_ADDRESS is auto or HOST:6379",
-            asked={},
-            available={},
+            "RAY_ADDRESS is auto or HOST:6379"
         )
-    _refuse_silent(address)
+    host, _, port = address.rpartition(":")
+    # Ray itself tries for minutes.
+    if host and port.isdigit() and (silence := _why_silent(address)) is not None:
+        raise _error(
+            f"RAY_ADDRESS={address}: there is no answer ({silence}); start a cluster with "
+            "`ray start --head`, or unset RAY_ADDRESS to use this machine"
+        ) from silence
     try:
         ray.init(log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, AuthenticationError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         is_refused = isinstance(error, AuthenticationError) or "AuthenticationError" in reason
-        problem, remedy = (
-            (
-                "the cluster requires a token and rejected this one",
-                "set RAY_AUTH_MODE=token and copy the head's ~/.ray/auth_token to this machine",
-            )
-            if is_refused
-            else (
-                "no Ray cluster can be reached",
-                "start one with `ray start --head`, or unset RAY_ADDRESS to use this machine",
-            )
-        )
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: {problem}; {remedy}", asked={}, available={}
+        if is_refused:
+            raise _error(
+                f"RAY_ADDRESS={address}: the cluster requires a token and rejected this one; set "
+                "RAY_AUTH_MODE=token and copy the head's ~/.ray/auth_token to this machine"
+            ) from error
+        raise _error(
+            f"RAY_ADDRESS={address}: no Ray cluster can be reached; start one with "
+            "`ray start --head`, or unset RAY_ADDRESS to use this machine"
         ) from error
 
 
+def _error(problem: str) -> ClusterError:
+    return ClusterError(problem, asked={}, available={})
+
+
 def _start(warn: Callable[[str], None]) -> None:
-    """Start Ray on this machine, below a folder that its user alone can enter."""
+    """Start Ray on this machine, with a folder that only its user can enter."""
     import ray
 
     if ray.is_initialized():
@@ -114,7 +117,7 @@ def _start(warn: Callable[[str], None]) -> None:
     for attempt in range(1, START_TRIES + 1):
         try:
             ray.init(
-                # Otherwise Ray joins what somebody else has started on this machine.
+                # Otherwise Ray joins a cluster that another user has started on this machine.
                 address="local",
                 num_cpus=len(os.sched_getaffinity(0)),
                 include_dashboard=False,
@@ -124,9 +127,9 @@ def _start(warn: Callable[[str], None]) -> None:
                 logging_level="ERROR",
                 _temp_dir=str(folder),
             )
-        # Ray raises a bare Exception where its processes do not answer in time.
+        # Ray raises a bare Exception if its processes do not answer in time.
         except Exception as error:
-            _end_processes_below(folder)
+            _kill_children(str(folder))
             ray.shutdown()
             if attempt == START_TRIES:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -146,13 +149,12 @@ def _start(warn: Callable[[str], None]) -> None:
 
 
 def _private_folder() -> Path:
-    """A new folder for Ray's sessions, for this user alone, removed when this process ends.
+    """A new folder for Ray's sessions, only for this user, removed when this process ends.
 
-    Ray's own default, /tmp/ray, can be written by everybody. The path is short, because those of
-    sockets below it may have 107 characters.
+    Every user can write to Ray's default, /tmp/ray. The path is short, because those of sockets in
+    it may have 107 characters.
     """
-    parent = os.environ.get("RAY_TMPDIR") or "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="xlt-ray-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="xlt-ray-", dir=os.environ.get("RAY_TMPDIR") or "/tmp"))
     _own_folders.append(folder)
 
     def remove() -> None:
@@ -169,27 +171,23 @@ _own_folders: list[Path] = []
 
 
 def end_own_ray() -> None:
-    """End the Ray that this process has started, without asking it: it does not answer.
-
-    For a process that ends, too: all that it has started is ended.
-    """
+    """Kill the Ray that this process has started and that does not answer; call it only before the
+    end of this process, as it kills all its children."""
     for folder in _own_folders:
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        _kill_children()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_processes_below(folder: Path) -> None:
-    """End what an attempt to start Ray has left running."""
+def _kill_children(folder: str = "") -> None:
+    """Kill the processes that this one has started, or those with this folder in their command."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if any(str(folder) in part for part in process.cmdline()):
+            if not folder or any(folder in part for part in process.cmdline()):
                 process.kill()
 
 
 def _close_token_file() -> None:
-    """Take the token that Ray wrote for this user away from others."""
+    """Make the token that Ray wrote for this user unreadable for others."""
     file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     with contextlib.suppress(OSError):
         if file.stat().st_uid == os.geteuid() and file.stat().st_mode & 0o077:
@@ -208,21 +206,6 @@ def _why_silent(address: str) -> OSError | None:
     except OSError as error:
         return error
     return None
-
-
-def _refuse_silent(address: str) -> None:
-    """Raise ClusterError at once where nothing listens: Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return
-    error = _why_silent(address)
-    if error is not None:
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: there is no answer ({error}); start a cluster with "
-            "`ray start --head`, or unset RAY_ADDRESS to use this machine",
-            asked={},
-            available={},
-        ) from error
 
 
 @contextmanager

@@ -256,10 +256,7 @@ def open_store(sweep: SweepSpec, home: Home) -> StageStore:
 
 
 def checked_facts(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
-    """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise.
-
-    ``may_assume`` is that of :func:`facts_of`.
-    """
+    """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise."""
     facts = facts_of(sweep, may_assume=may_assume)
     problems = check(sweep, facts)
     uri = default_uri() if sweep.settings.places.tracking is None else None
@@ -271,10 +268,7 @@ def checked_facts(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
 
 
 def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
-    """Raise ClusterError if a trial of one of these models could never be placed.
-
-    Ray would keep such a trial pending for ever.
-    """
+    """Raise ClusterError if a trial of one of these models could never be placed."""
     if os.environ.get("RAY_ADDRESS"):
         connect()
         cluster_capacity().refuse_impossible(resources, models)
