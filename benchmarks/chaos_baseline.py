@@ -4,10 +4,10 @@
 
 The peer is what Ray's documentation recommends: a class trainable that saves a checkpoint at every
 report, OptunaSearch on a durable storage, MLflowLoggerCallback on a server, two retries for every
-trial, and `Tuner.restore(resume_errored=True)` after a death. It counts epochs instead of training,
-for as long as a trial of the harness takes: only the bookkeeping is compared. Each round injects a
-fault as `python -m tests.chaos.harness` does, restores the sweep up to three times, and compares it
-with an unbroken one.
+trial, and `Tuner.restore(resume_errored=True)` after a death. It counts epochs for as long as a
+trial of the harness trains, because only the bookkeeping is compared. Each round injects a fault
+as `python -m tests.chaos.harness` does, restores the sweep up to three times, and compares it with
+an unbroken one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ EPOCHS = 12
 EPOCH_S = 0.5
 MAX_STARTS = 4
 PATIENCE_S = 150.0
-"""After this time a sweep never ends (an unbroken one takes a fifth of it)."""
+"""A sweep that takes longer hangs (an unbroken one takes a fifth of it)."""
 OURS_ONLY = {"workers", "gc", "data", "database", "homes"}
 KILLS = tuple(
     fault for fault in FAULTS if fault.inject and OURS_ONLY.isdisjoint(fault.name.split())
@@ -48,9 +48,6 @@ KILLS = tuple(
 def score(learning_rate: float, epoch: int) -> float:
     """Stands in for an accuracy: a function of the parameter and of the epochs done."""
     return epoch / EPOCHS - abs(learning_rate - 1e-3)
-
-
-# -- the peer, in a process of its own ------------------------------------------------
 
 
 def run_peer(root: Path, uri: str) -> int:
@@ -111,9 +108,6 @@ def run_peer(root: Path, uri: str) -> int:
              for result in results}  # fmt: skip
     (root / "scores.json").write_text(json.dumps(scores))
     return int(len(scores) < NUM_TRIALS or any(result.error for result in results))
-
-
-# -- the rounds -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

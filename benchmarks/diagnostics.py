@@ -2,9 +2,9 @@
 
 One training on toy data is made twice in this process, without diagnostics and with all of them
 at its beginning and at its end. The encoder has the body of XLM-R base (12 layers x 768) with
-random weights. A step costs the same however far apart evaluations lie, so the share of one
-diagnosis is its time over that of the examples between two of them. Time of the CPU is given
-besides, because a busy machine stretches the other. Both runs have to end in the same weights.
+random weights. The share of one diagnosis is its time over that of the examples between two
+evaluations. A busy machine stretches wall time, so CPU time is printed, too. Both runs must end
+with the same weights.
 
     python -m benchmarks.diagnostics [KEY=VALUE ...]
 """
@@ -16,15 +16,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.common import Spent, make_stages, print_table, timed
 from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -33,7 +32,6 @@ from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.sweep.tasks import task_for
-from xlt_ray.sweep.workers import open_walk
 from xlt_ray.training import walk
 from xlt_ray.training.engine import Engine
 
@@ -54,67 +52,49 @@ evaluate: {languages: [qab, qac, qad, qae, qaf], examples: 50}
 search: {trials: 1}
 """
 INTERVALS = (10_000, 30_000, 100_000)
-"""Examples between two evaluations: MNLI's 392,702 for one epoch have 98,000 with four of them."""
+"""Examples between two evaluations: one epoch of MNLI has 98,000 with four evaluations."""
 ALLOWED = 0.02
-ASKED = "evaluate.diagnostics=[retrieval, cka, alignment]"
-
-
-@dataclass
-class Meter:
-    """Wall and CPU seconds of each call."""
-
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-    def of(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def measured(*args: Any, **settings: Any) -> Any:
-            wall, cpu = time.perf_counter(), time.process_time()
-            answer = call(*args, **settings)
-            self.wall.append(time.perf_counter() - wall)
-            self.cpu.append(time.process_time() - cpu)
-            return answer
-
-        return measured
+DIAGNOSTICS = "evaluate.diagnostics=[retrieval, cka, alignment]"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """One training: its steps, its diagnoses, the digest of its weights."""
 
-    steps: Meter
-    diagnoses: Meter
+    steps: list[Spent]
+    diagnoses: list[Spent]
     num_examples: int
     weights: str
 
 
-@contextmanager
-def measured(steps: Meter, diagnoses: Meter) -> Iterator[None]:
-    """Within the block, steps of training and diagnoses are timed."""
-    step, diagnose_with = Engine.step, walk.diagnose_with
-    Engine.step = steps.of(step)  # type: ignore[method-assign]
-    walk.diagnose_with = lambda *args: diagnoses.of(diagnose_with(*args))
-    try:
-        yield
-    finally:
-        Engine.step = step  # type: ignore[method-assign]
-        walk.diagnose_with = diagnose_with
+def measured(call: Callable[..., Any], log: list[Spent]) -> Callable[..., Any]:
+    """The call, which then logs what it takes."""
+
+    def timed_call(*arguments: Any, **settings: Any) -> Any:
+        result, spent = timed(partial(call, *arguments, **settings), time.process_time)
+        log.append(spent)
+        return result
+
+    return timed_call
 
 
 def train(home: Home, *overrides: str) -> Outcome:
     sweep = sweep_of(parse_document(SWEEP, "diagnostics.yaml", overrides))
     facts = facts_of(sweep)
     tree, _ = draw(
-        sweep.space,
-        lambda knob: extremes(knob.distribution)[0],
-        facts.model_bounds,
+        sweep.space, lambda parameter: extremes(parameter.distribution)[0], facts.model_bounds
     )
     trial = sweep.trial(tree)
     path = path_of(trial, facts, seed=0, shared_seed=0)
-    steps, diagnoses = Meter(), Meter()
-    with measured(steps, diagnoses):
-        events, _ = open_walk(task_for(0, trial, path, sweep, home))
-        for _ in events:
-            pass
+    steps: list[Spent] = []
+    diagnoses: list[Spent] = []
+    diagnose_with = walk.diagnose_with
+    with (
+        patch.object(Engine, "step", measured(Engine.step, steps)),
+        patch.object(walk, "diagnose_with",
+                     lambda *arguments: measured(diagnose_with(*arguments), diagnoses)),
+    ):  # fmt: skip
+        list(make_stages(task_for(0, trial, path, sweep, home)))
     digest = hashlib.sha256()
     for file in sorted(StageStore(home.stages).folder(path[-2].key).glob("*.safetensors")):
         digest.update(file.read_bytes())
@@ -125,33 +105,29 @@ def train(home: Home, *overrides: str) -> Outcome:
 def main() -> None:
     overrides = sys.argv[1:]
     with tempfile.TemporaryDirectory() as name:
-        # The first training of a process pays for imports and first uses: it counts for nothing.
+        # The first training of a process pays for imports and first uses, so it does not count.
         small = ("target.size=64", "target.evaluations=1")
-        train(Home(Path(name) / "warm"), *overrides, *small, ASKED)
+        train(Home(Path(name) / "warm"), *overrides, *small, DIAGNOSTICS)
         plain = train(Home(Path(name) / "plain"), *overrides)
-        asked = train(Home(Path(name) / "asked"), *overrides, ASKED)
-    table = Table("", "wall, s", "CPU, s")
-
-    def row(label: str, values: tuple[float, float], form: str = "{:.3f}") -> None:
-        table.add_row(label, *(form.format(value) for value in values))
-
-    example = tuple(sum(one) / plain.num_examples for one in (plain.steps.wall, plain.steps.cpu))
-    once = tuple(statistics.median(one) for one in (asked.diagnoses.wall, asked.diagnoses.cpu))
-    share = tuple(whole / one for whole, one in zip(once, example, strict=True))
-    row(f"training of 1,000 examples, {len(plain.steps.wall)} steps in all", (
-        1000 * example[0], 1000 * example[1]
-    ))  # fmt: skip
-    row(f"one diagnosis, median of {len(asked.diagnoses.wall)}", once)
-    row("examples whose training takes as long", share, "{:,.0f}")
-    for interval in INTERVALS:
-        row(f"share at {interval:,} examples between evaluations", (
-            share[0] / interval, share[1] / interval
-        ), "{:.2%}")  # fmt: skip
-    row(f"examples between evaluations for {ALLOWED:.0%}", (
-        share[0] / ALLOWED, share[1] / ALLOWED
-    ), "{:,.0f}")  # fmt: skip
-    Console(width=90).print(table)
-    print(f"equal weights with and without: {plain.weights == asked.weights}")
+        diagnosed = train(Home(Path(name) / "diagnosed"), *overrides, DIAGNOSTICS)
+    columns = []
+    for clock in ("wall", "cpu"):
+        example = sum(getattr(step, clock) for step in plain.steps) / plain.num_examples
+        once = statistics.median(getattr(diagnosis, clock) for diagnosis in diagnosed.diagnoses)
+        share = once / example
+        columns.append([
+            f"{1000 * example:.3f}", f"{once:.3f}", f"{share:,.0f}",
+            *(f"{share / interval:.2%}" for interval in INTERVALS), f"{share / ALLOWED:,.0f}",
+        ])  # fmt: skip
+    labels = [
+        f"training of 1,000 examples, {len(plain.steps)} steps in all",
+        f"one diagnosis, median of {len(diagnosed.diagnoses)}",
+        "examples whose training takes as long",
+        *(f"share at {interval:,} examples between evaluations" for interval in INTERVALS),
+        f"examples between evaluations for {ALLOWED:.0%}",
+    ]
+    print_table(("", "wall, s", "CPU, s"), list(zip(labels, *columns, strict=True)))
+    print(f"equal weights with and without: {plain.weights == diagnosed.weights}")
 
 
 if __name__ == "__main__":

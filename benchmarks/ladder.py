@@ -1,23 +1,22 @@
-"""What the ladder of dataset sizes costs and what it does to the scores.
+"""What the ladder of dataset sizes costs, and what it does to the scores.
 
-Six doubling sizes of intermediate data are trained twice: each by itself with linear decay, and
-as a ladder (``schedule: wsd``), where a larger size goes on from the trunk of a smaller one. The
-score is accuracy on the source language's dev set of the intermediate task.
+Doubling sizes of intermediate data are trained twice: each by itself with linear decay, and as a
+ladder (``schedule: wsd``), on which a larger size continues the trunk of a smaller one. The score
+is accuracy on the source language's dev set of the intermediate task.
 
-    python -m benchmarks.ladder
+    python -m benchmarks.ladder [NUM_SIZES]
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.common import Spent, make_stages, print_table, timed
 from xlt_ray.config.search_space import draw
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -25,8 +24,6 @@ from xlt_ray.home import Home
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.sweep.tasks import task_for
-from xlt_ray.sweep.workers import open_walk
-from xlt_ray.training.loop import Committed
 
 SIZES = (250, 500, 1000, 2000, 4000, 8000)
 SEEDS = range(3)
@@ -54,56 +51,57 @@ search: {trials: 1}
 """
 
 
-def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
-    """Examples trained for one intermediate stage, and its dev accuracy."""
+def train(
+    schedule: str, size: int, seed: int, sizes: tuple[int, ...], home: Home
+) -> tuple[int, float]:
+    """Examples trained for one intermediate stage, and its dev accuracy in %."""
     text = SWEEP % {"size": size, "schedule": SCHEDULES[schedule]}
     sweep = sweep_of(parse_document(text, "ladder.yaml", ()))
-    tree, _ = draw(sweep.space, lambda _: None)
-    trial = sweep.trial(tree)
-    path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, sizes=SIZES)
+    trial = sweep.trial(draw(sweep.space, lambda _: None)[0])
+    path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, sizes=sizes)
     path = tuple(stage for stage in path if stage.kind not in ("target", "evaluate"))
-    examples, accuracy = 0, 0.0
-    events, _ = open_walk(task_for(0, trial, path, sweep, home))
-    for event in events:
-        if isinstance(event, Committed) and event.stage.kind in ("trunk", "intermediate"):
-            examples += 0 if event.reused else event.record.num_examples
-            if event.stage.kind == "intermediate":
-                accuracy = event.record.history[-1]["metrics"]["accuracy"]
-    return examples, accuracy
+    *trunks, stage = [
+        event
+        for event in make_stages(task_for(0, trial, path, sweep, home))
+        if event.stage.kind in ("trunk", "intermediate")
+    ]
+    examples = sum(event.record.num_examples for event in (*trunks, stage) if not event.reused)
+    return examples, 100 * stage.record.history[-1]["metrics"]["accuracy"]
 
 
 def main() -> None:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    table = Table("size", "linear, separate", "wsd, ladder", "difference")
-    totals = dict.fromkeys(SCHEDULES, 0)
-    seconds = dict.fromkeys(SCHEDULES, 0.0)
+    sizes = SIZES[: int(sys.argv[1])] if sys.argv[1:] else SIZES
+    totals, spent = dict.fromkeys(SCHEDULES, 0), dict.fromkeys(SCHEDULES, Spent())
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
-        # The alignment stage is the same for all: made before the clock starts.
-        train("linear", SIZES[0], 99, home)
-        for size in SIZES:
-            scores: dict[str, list[float]] = {name: [] for name in SCHEDULES}
-            for schedule in scores:
-                began = time.monotonic()
+        # All share the alignment stage: make it before the clock starts.
+        train("linear", sizes[0], 99, sizes, home)
+        for size in sizes:
+            scores: dict[str, list[float]] = {schedule: [] for schedule in SCHEDULES}
+            for schedule in SCHEDULES:
                 for seed in SEEDS:
-                    examples, accuracy = train(schedule, size, seed, home)
+                    (examples, accuracy), training = timed(
+                        partial(train, schedule, size, seed, sizes, home)
+                    )
                     totals[schedule] += examples
-                    scores[schedule].append(100 * accuracy)
-                seconds[schedule] += time.monotonic() - began
-            differences = [b - a for a, b in zip(*scores.values(), strict=True)]
-            table.add_row(
-                f"{size:,}",
-                *(f"{statistics.fmean(one):.1f} ± {statistics.stdev(one):.1f}"
-                  for one in (*scores.values(), differences)),
-            )  # fmt: skip
-    Console(width=90).print(table)
+                    spent[schedule] += training
+                    scores[schedule].append(accuracy)
+            differences = [wsd - linear for linear, wsd in zip(*scores.values(), strict=True)]
+            cells = [
+                f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+                for values in (*scores.values(), differences)
+            ]
+            rows.append((f"{size:,}", *cells))
+    print_table(("size", "linear, separate", "wsd, ladder", "difference"), rows)
     print(f"dev accuracy in %, mean ± standard deviation over {len(SEEDS)} seeds")
-    largest = SIZES[-1] * len(SEEDS)
-    for name, total in totals.items():
-        print(f"{name}: {total:,} examples, {total / largest:.2f} x the largest size alone, "
-              f"{seconds[name]:.0f} s")  # fmt: skip
+    largest = sizes[-1] * len(SEEDS)
+    for schedule, total in totals.items():
+        print(f"{schedule}: {total:,} examples, {total / largest:.2f} x the largest size alone, "
+              f"{spent[schedule].wall:.0f} s")  # fmt: skip
     print(f"ratio of examples {totals['linear'] / totals['wsd']:.2f}, "
-          f"of time {seconds['linear'] / seconds['wsd']:.2f}")  # fmt: skip
+          f"of time {spent['linear'].wall / spent['wsd'].wall:.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":

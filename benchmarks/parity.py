@@ -3,24 +3,20 @@
     python -m benchmarks.parity DATA MODEL [--seeds N] [--dropout P] [--languages en de ...]
 
 DATA is a folder as the `files` source reads it, with `pos/`; MODEL is a BERT folder. The sweep
-runs as its users run it, with `xlt run`. The plain loop shares no code of the package that trains,
-encodes or scores: `BertForTokenClassification`, `torch.optim.AdamW`, a linear schedule with
-warm-up, first pieces labelled, words counted right or wrong. Three things are taken over, so that
-what differs is the implementation alone: the first weights of the classifier, the order of the
-training sentences, and the settings. Each side draws dropout by itself; `--dropout 0` leaves
-rounding as the only difference.
+runs with `xlt run`. The plain loop shares no code of the package that trains, encodes or scores:
+`BertForTokenClassification`, `torch.optim.AdamW`, a linear schedule with warm-up, first pieces
+labelled, words counted right or wrong. Both have the first weights of the classifier, the order of
+the training sentences, and the settings in common, so only the implementations differ. Each side
+draws its own dropout; `--dropout 0` leaves rounding as the only difference.
 
-Sentences of more than 60 words are left out of both sides, so that neither has to cut any.
+Sentences of more than 60 words are left out, so that neither side has to cut any.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,12 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from scipy import stats
 from transformers import AutoModel, AutoTokenizer, BertForTokenClassification
 from transformers.utils import logging
 
+from benchmarks.common import print_table, xlt_run
 from xlt_ray import Results
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.data.sampling import first_of, generator
@@ -112,18 +107,12 @@ def scores_of_sweep(
     """Test accuracy of `xlt run` by seed and language."""
     file = home.parent / "parity.yaml"
     file.write_text(SWEEP)
-    program = shutil.which("xlt", path=str(Path(sys.executable).parent)) or "xlt"
-    subprocess.run(
-        [program, "run", str(file), f"data.root={data}", f"model={model}",
-         f"search.seeds={num_seeds}", f"evaluate.languages=[{', '.join(languages)}]"],
-        check=True, env=os.environ | {"XLT_HOME": str(home)},
-    )  # fmt: skip
+    if code := xlt_run(file, home, f"data.root={data}", f"model={model}",
+                       f"search.seeds={num_seeds}",
+                       f"evaluate.languages=[{', '.join(languages)}]"):  # fmt: skip
+        raise SystemExit(code)
     scores = Results(home, "parity").scores
-    rows = scores[
-        (scores["stage"] == "evaluate")
-        & (scores["split"] == "test")
-        & (scores["metric"] == "accuracy")
-    ]
+    rows = scores.query("stage == 'evaluate' and split == 'test' and metric == 'accuracy'")
     return {
         int(seed): dict(zip(group["language"], group["value"], strict=True))
         for seed, group in rows.groupby("seed")
@@ -216,31 +205,31 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--languages", nargs="+", default=["en", "de", "sv", "cs", "zh"])
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logging.set_verbosity_error()
-    languages = asked.languages
+    languages = arguments.languages
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         data, model = root / "data", root / "model"
-        write_short_sentences(asked.data / "pos", data / "pos", languages)
-        copy_model(asked.model, model, asked.dropout)
-        ours = scores_of_sweep(data, model, root / "home", languages, asked.seeds)
+        write_short_sentences(arguments.data / "pos", data / "pos", languages)
+        copy_model(arguments.model, model, arguments.dropout)
+        ours = scores_of_sweep(data, model, root / "home", languages, arguments.seeds)
         plain = {seed: scores_of_plain_loop(data, model, languages, seed) for seed in ours}
-    table = Table("", "xlt-ray, %", "plain loop, %", "difference", "95 % interval", "p")
+    rows = []
     for language in languages:
         first = 100 * np.array([ours[seed][language] for seed in sorted(ours)])
         second = 100 * np.array([plain[seed][language] for seed in sorted(ours)])
         tested = stats.ttest_rel(first, second)
         low, high = tested.confidence_interval(0.95)
-        table.add_row(
+        rows.append((
             language,
             f"{first.mean():.2f} ± {first.std(ddof=1):.2f}",
             f"{second.mean():.2f} ± {second.std(ddof=1):.2f}",
             f"{(first - second).mean():+.2f}",
             f"{low:+.2f} to {high:+.2f}",
             "" if np.isnan(tested.pvalue) else f"{tested.pvalue:.2f}",
-        )
-    Console(width=100).print(table)
+        ))  # fmt: skip
+    print_table(("", "xlt-ray, %", "plain loop, %", "difference", "95 % interval", "p"), rows)
 
 
 if __name__ == "__main__":

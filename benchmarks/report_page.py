@@ -2,12 +2,11 @@
 
     python -m benchmarks.report_page [--trials 1000] [--languages 90] [--folder DIR]
 
-makes a ledger and a store of made-up results with the classes that a sweep uses (1,000 trials, each
-with 90 languages x 2 metrics x 2 splits = 360 scores), writes its report, and opens the page in
-headless Chromium: time to first paint, to first contentful paint, and until everything is loaded,
-the median of several starts with an empty profile. Beside it, in the same run, the plain way: the
-same test scores as ``pandas.DataFrame.to_html``. A second run with the same folder uses what is
-there. Prints one JSON object.
+makes a ledger and a store of made-up results (1,000 trials, each with 90 languages x 2 metrics x 2
+splits = 360 scores), writes the report, and opens its page in headless Chromium: time to first
+paint, to first contentful paint, and until everything is loaded, the median of several starts with
+an empty profile. Beside it, in the same run, the same scores as ``pandas.DataFrame.to_html``.
+Another run with the same folder reuses its results. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.made_up import METRICS, Told, commit, facts_of
+from tests.made_up import METRICS, commit, facts_of
 from tests.two_models import bounds
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -54,7 +53,7 @@ search: {sampler: random, trials: CONFIGURATIONS, seeds: SEEDS, seed: 5, trainin
 PROBE = """<script>
 addEventListener("load", () => setTimeout(() => {
   const paints = Object.fromEntries(
-    performance.getEntriesByType("paint").map(one => [one.name, one.startTime]));
+    performance.getEntriesByType("paint").map(paint => [paint.name, paint.startTime]));
   const [page] = performance.getEntriesByType("navigation");
   fetch("http://127.0.0.1:PORT/", {method: "POST", mode: "no-cors", body: JSON.stringify({...paints,
     loaded: page.loadEventStart, elements: document.getElementsByTagName("*").length})});
@@ -62,26 +61,12 @@ addEventListener("load", () => setTimeout(() => {
 </script></head>"""
 
 
-def describe(code: str) -> Told:
-    number = int(code[1:])
-    return Told(
-        f"Language {number}",
-        f"Family {number % 9}",
-        ("Latn", "Cyrl", "Arab", "Deva")[number % 4],
-        ("high", "medium", "low")[number % 3],
-    )
-
-
 def scores_of(languages: list[str], good: float, draw: random.Random) -> tuple[Score, ...]:
+    def value(place: int) -> float:
+        return round(good - 0.3 * place / len(languages) + draw.gauss(0, 0.012), 4)
+
     return tuple(
-        Score(
-            "toy-nli",
-            language,
-            split,
-            metric,
-            round(good - 0.3 * place / len(languages) + draw.gauss(0, 0.012), 4),
-            400,
-        )
+        Score("toy-nli", language, split, metric, value(place), 400)
         for split in ("dev", "test")
         for place, language in enumerate(languages)
         for metric in METRICS
@@ -89,12 +74,12 @@ def scores_of(languages: list[str], good: float, draw: random.Random) -> tuple[S
 
 
 def make(home: Home, num_trials: int, languages: list[str], seeds: int) -> None:
-    """A finished sweep of so many trials."""
+    """A finished sweep with this many trials."""
     text = SWEEP.replace("CONFIGURATIONS", str(num_trials // seeds)).replace("SEEDS", str(seeds))
     sweep, facts = sweep_of(parse_document(text, "many.yaml")), facts_of(languages)
     ledger, store = open_ledger(home, sweep), StageStore(home.stages)
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        view = ledger.trial(ticket.number)
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        view = ledger.trial(asked_trial.number)
         trial = sweep.trial_of(dict(view.assignment), bounds)
         draw = random.Random(view.number)
         layer = getattr(trial.target.fusion, "layer", 0)
@@ -111,45 +96,40 @@ def make(home: Home, num_trials: int, languages: list[str], seeds: int) -> None:
         ledger.tell_complete(view.number, good + draw.gauss(0, 0.012))
 
 
-def painted(page: Path, starts: int) -> dict[str, Any]:
-    """Milliseconds from the start of navigation, the median of several starts."""
-    text = page.read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory() as folder, HTTPServer(("127.0.0.1", 0), _Ear) as ear:
-        probe = Path(folder) / "page.html"
-        script = PROBE.replace("PORT", str(ear.server_port))
-        probe.write_text(text.replace("</head>", script, 1), encoding="utf-8")
-        found = [_start(f"file://{probe}", Path(folder) / f"{turn}", ear) for turn in range(starts)]
-    return {name: round(statistics.median(one[name] for one in found)) for name in found[0]} | {
-        "megabytes": round(page.stat().st_size / 1e6, 2)
-    }
+class _Receiver(BaseHTTPRequestHandler):
+    """Receives what the page measures."""
 
-
-class _Ear(BaseHTTPRequestHandler):
-    """Hears what the page tells of itself."""
-
-    heard: ClassVar[list[dict[str, float]]] = []
+    posts: ClassVar[list[dict[str, float]]] = []
 
     def do_POST(self) -> None:
-        self.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(204)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def log_message(self, *_: object) -> None: ...
 
 
-def _start(address: str, profile: Path, ear: HTTPServer) -> dict[str, float]:
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-               "--window-size=1280,900", "--remote-debugging-port=0",
-               f"--user-data-dir={profile}", address]  # fmt: skip
-    browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ear.timeout = 240
-        ear.handle_request()
-        return _Ear.heard.pop()
-    finally:
-        browser.terminate()
-        browser.wait()
+def painted(page: Path, num_starts: int) -> dict[str, Any]:
+    """Milliseconds from the start of navigation, the median of several starts."""
+    text, starts = page.read_text(encoding="utf-8"), []
+    with tempfile.TemporaryDirectory() as name, HTTPServer(("127.0.0.1", 0), _Receiver) as server:
+        server.timeout = 240
+        probe = Path(name) / "page.html"
+        script = PROBE.replace("PORT", str(server.server_port))
+        probe.write_text(text.replace("</head>", script, 1), encoding="utf-8")
+        for number in range(num_starts):
+            command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                       "--window-size=1280,900", "--remote-debugging-port=0",
+                       f"--user-data-dir={name}/{number}", f"file://{probe}"]  # fmt: skip
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            with subprocess.Popen(command, **quiet) as browser:
+                server.handle_request()
+                browser.terminate()
+            starts.append(_Receiver.posts.pop())
+    medians = {
+        mark: round(statistics.median(start[mark] for start in starts)) for mark in starts[0]
+    }
+    return medians | {"megabytes": round(page.stat().st_size / 1e6, 2)}
 
 
 def main() -> None:
@@ -158,17 +138,24 @@ def main() -> None:
     parser.add_argument("--languages", type=int, default=90, help="scores: four in each")
     parser.add_argument("--seeds", type=int, default=1, help="of a configuration")
     parser.add_argument("--starts", type=int, default=5, help="of the browser")
-    parser.add_argument("--folder", type=Path, help="kept, and used again where it is there")
-    asked = parser.parse_args()
+    parser.add_argument("--folder", type=Path, help="kept, and reused if it exists")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as aside:
-        home = Home((asked.folder or Path(aside)).absolute())
-        languages = [f"l{number:03d}" for number in range(asked.languages)]
+        home = Home((arguments.folder or Path(aside)).absolute())
+        languages = [f"l{number:03d}" for number in range(arguments.languages)]
         began = time.monotonic()
         if not home.ledger_journal("many").exists():
-            make(home, asked.trials, languages, asked.seeds)
+            make(home, arguments.trials, languages, arguments.seeds)
         made, busy = time.monotonic(), time.process_time()
         ledger = load_ledger(home, "many")
-        page = write_report(home, ledger, StageStore(home.stages), describe_language=describe)
+        groupings = {
+            sort: {
+                f"{sort} {place}": languages[place::number]
+                for place in range(min(number, len(languages)))
+            }
+            for sort, number in (("family", 9), ("script", 4), ("resources", 3))
+        }
+        page = write_report(home, ledger, StageStore(home.stages), groupings)
         written, busy = time.monotonic(), time.process_time() - busy
         scores = Results(home, "many").scores
         test = scores[scores["split"].isin(["dev", "test"]) & (scores["stage"] == "evaluate")]
@@ -186,8 +173,8 @@ def main() -> None:
                     "made_s": round(made - began, 1),
                     "written_s": round(written - made, 1),
                     "written_cpu_s": round(busy, 1),
-                    "report": painted(page, asked.starts),
-                    "pandas": painted(plain, asked.starts),
+                    "report": painted(page, arguments.starts),
+                    "pandas": painted(plain, arguments.starts),
                 },
                 indent=1,
             )

@@ -1,25 +1,36 @@
-"""The command line of ``benchmarks.control_plane``."""
+"""What the driver costs per trial, from the first to the ten-thousandth, with a thousand workers.
+
+    python -m benchmarks.control_plane scheduler [--trials N] [--workers N] [--sampler S] [K=V]
+    python -m benchmarks.control_plane ask [--trials N] [--workers N]
+    python -m benchmarks.control_plane dispatch [--trials N] [--workers N]
+    python -m benchmarks.control_plane controller [--trials N] [--workers N] [--sampler S]
+    python -m benchmarks.control_plane heartbeats [--trials N]
+    python -m benchmarks.control_plane tune [--trials N]
+
+``scheduler`` is the driver with simulated workers, ``ask`` the sampler on growing ledgers,
+``dispatch`` the choice of the next trial. The others run trials that only report through Ray Tune:
+``controller`` with Tune's real controller and simulated actors, ``heartbeats`` the same with trials
+that only train on, ``tune`` with real Ray and MLflow. ``controller`` and ``tune`` compare this
+project's driver with ``OptunaSearch``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks import control_plane
-from benchmarks.control_plane.asking import run_ask
-from benchmarks.control_plane.controller import run_controller
-from benchmarks.control_plane.dispatch import run_dispatch
+from benchmarks.control_plane.decisions import run_ask, run_dispatch
 from benchmarks.control_plane.drivers import Load
-from benchmarks.control_plane.heartbeats import run_heartbeats
 from benchmarks.control_plane.scheduler import run_scheduler
-from benchmarks.control_plane.tune import run_tune
+from benchmarks.control_plane.tune import run_controller, run_heartbeats, run_tune
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.control_plane",
-        description=control_plane.__doc__,
+        description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -28,37 +39,39 @@ def main() -> None:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--sampler", choices=["random", "tpe"])
-    parser.add_argument("--waiting", type=int, default=1000, help="the workers wait beyond so many")
+    parser.add_argument(
+        "--waiting", type=int, default=1000, help="workers pause while more updates than this wait"
+    )
     parser.add_argument("--mlflow", choices=["none", "sqlite"], default="none")
     parser.add_argument("--prefixes", type=int, default=300)
-    parser.add_argument("--profile", type=Path, help="write what cProfile saw to this file")
+    parser.add_argument("--profile", type=Path, help="write the profile of cProfile to this file")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    asked = parser.parse_args()
-    profile = cProfile.Profile() if asked.profile else None
-    if profile is not None:
-        profile.enable()
-    if asked.part == "scheduler":
-        trials = asked.trials or 10_000
-        sampler = asked.sampler or "random"
-        run_scheduler(trials, asked.workers, sampler, asked.waiting, asked.mlflow, asked.overrides)
-    elif asked.part == "ask":
-        run_ask(asked.trials or 10_000, asked.workers)
-    elif asked.part == "dispatch":
-        run_dispatch(asked.trials or 100_000, asked.workers, asked.prefixes)
-    elif asked.part == "heartbeats":
-        run_heartbeats((asked.trials,) if asked.trials else (100, 450))
-    elif asked.part == "tune":
-        run_tune(asked.trials or 150)
-    elif asked.part == "controller":
-        trials, sampler = asked.trials or 10_000, asked.sampler or "tpe"
-        run_controller(
-            Load(
-                trials, asked.workers, 1.0,
-                sampler=sampler, mlflow=asked.mlflow, most_waiting=asked.waiting,
-            )
-        )  # fmt: skip
-    if profile is not None:
-        profile.dump_stats(asked.profile)
+    arguments = parser.parse_args()
+    trials, workers = arguments.trials, arguments.workers
+    profile = cProfile.Profile() if arguments.profile else None
+    with profile or nullcontext():
+        if arguments.part == "scheduler":
+            load = Load(
+                trials or 10_000, workers, sampler=arguments.sampler or "random",
+                mlflow=arguments.mlflow, max_waiting=arguments.waiting,
+            )  # fmt: skip
+            run_scheduler(load, arguments.overrides)
+        elif arguments.part == "ask":
+            run_ask(trials or 10_000, workers)
+        elif arguments.part == "dispatch":
+            run_dispatch(trials or 100_000, workers, arguments.prefixes)
+        elif arguments.part == "heartbeats":
+            run_heartbeats((trials,) if trials else (100, 450))
+        elif arguments.part == "tune":
+            run_tune(trials or 150)
+        else:
+            load = Load(
+                trials or 10_000, workers, sampler=arguments.sampler or "tpe",
+                mlflow=arguments.mlflow, max_waiting=arguments.waiting,
+            )  # fmt: skip
+            run_controller(load)
+    if profile:
+        profile.dump_stats(arguments.profile)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.control_plane.clocks import Spent
+from benchmarks.common import Spent
 from benchmarks.control_plane.scenario import (
     NUM_EVALUATIONS,
-    Silent,
+    QuietReporter,
+    make_facts,
+    make_sweep,
     scores_of,
-    the_facts,
-    the_sweep,
+    sync_of,
 )
-from benchmarks.control_plane.scheduler import sync_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, TrialView, open_ledger
 from xlt_ray.store.stage_path import stages_to_run
@@ -30,49 +30,57 @@ from xlt_ray.sweep.tasks import Report, TrialTask
 
 @dataclass(frozen=True)
 class Load:
-    """What both drivers are given."""
+    """What a driver is given."""
 
     trials: int
     slots: int
     """Trials at a time."""
-    cpus: float
+    cpus: float = 1.0
     """Of a trial."""
     folder: Path = Path()
     sampler: str = "tpe"
     """``tpe`` or ``random``."""
     mlflow: str = "none"
     """``none``, or ``sqlite`` for a database of its own beside each driver."""
-    most_waiting: int = 10**9
+    max_waiting: int = 10**9
     """No trial ends while more updates than these wait for MLflow."""
-    seconds: float = 0.0
-    """How long a trial gives heartbeats."""
+    training_s: float = 0.0
+    """How long a trial trains and sends heartbeats."""
     interval_s: float = 0.0
-    """Seconds between two of them; 0 is as the driver asks for."""
-    is_played: bool = True
-    """Whether actors are played, and seconds are those of their own time."""
+    """Seconds between two heartbeats; 0 is as the driver asks for."""
+    is_simulated: bool = True
+    """Whether actors are simulated, and seconds are those of their own time."""
+
+    @property
+    def search(self) -> str:
+        return (
+            f"search={{trials: {self.trials}, sampler: {self.sampler}, concurrent: {self.slots}}}"
+        )
 
 
 @dataclass
 class Marks:
-    """When trials ended: by the clock, and in the seconds of all threads of this process."""
+    """When trials ended: on the wall, and in CPU seconds of all threads of this process."""
 
-    elsewhere: Callable[[], float] = lambda: 0.0
-    """Seconds of this process that count for none of the driver's."""
-    ended: Callable[[int], None] = lambda _: None
-    """Told how many trials have ended."""
-    heard: Callable[[], None] = lambda: None
-    """Told of every report."""
+    simulation_s: Callable[[], float] = lambda: 0.0
+    """CPU seconds of this process that are not the driver's."""
+    on_end: Callable[[int], None] = lambda _: None
+    """Called with the number of ended trials."""
+    on_report: Callable[[], None] = lambda: None
     ends: list[Spent] = field(default_factory=list)
 
     def end(self) -> None:
-        self.ends.append(Spent(time.perf_counter(), time.process_time() - self.elsewhere()))
-        self.ended(len(self.ends))
+        self.ends.append(Spent(time.perf_counter(), self.cpu_s()))
+        self.on_end(len(self.ends))
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the driver."""
+        return time.process_time() - self.simulation_s()
 
     def per_trial(self, first: int, last: int) -> Spent:
-        """Of the trials between two, in the mean."""
-        begin, end = self.ends[first], self.ends[last - 1]
-        number = last - 1 - first
-        return Spent((end.wall - begin.wall) / number, (end.cpu - begin.cpu) / number)
+        """Mean over the trials between two."""
+        total, number = self.ends[last - 1] + -self.ends[first], last - 1 - first
+        return Spent(total.wall / number, total.cpu / number)
 
 
 Driver = Callable[[Load, Marks], None]
@@ -89,11 +97,11 @@ def by_scheduler(load: Load, marks: Marks) -> None:
 
     class Reporter(tune.Trainable):
         step_s: float | None = None
-        """How long the next step takes where actors are played."""
+        """How long the next step takes if actors are simulated."""
 
         def setup(self, config: dict[str, Any]) -> None:
             self._interval_s = load.interval_s or REPORT_INTERVAL_S
-            self._reports = self._all(config["task"].open())
+            self._reports = self._all_reports(config["task"].open())
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.setup(new_config)
@@ -102,12 +110,12 @@ def by_scheduler(load: Load, marks: Marks) -> None:
         def set_report_interval(self, seconds: float) -> None:
             self._interval_s = load.interval_s or seconds
 
-        def _all(self, task: TrialTask) -> Iterator[Report]:
+        def _all_reports(self, task: TrialTask) -> Iterator[Report]:
             yield Report("begun")
             for stage in stages_to_run(task.path):
                 if stage.kind == "target":
                     passed_s = random.uniform(0, self._interval_s)
-                    while passed_s < load.seconds:
+                    while passed_s < load.training_s:
                         self.step_s = self._interval_s
                         passed_s += self._interval_s
                         yield Report("ticked", stage="target", examples=1, total_examples=9)
@@ -121,15 +129,15 @@ def by_scheduler(load: Load, marks: Marks) -> None:
                 is_reused = (folder / "record.json").exists()
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "record.json").write_text("{}")
-                told = StageUse(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
-                yield Report("stage", stage=stage.kind, finished_stage=told)
+                use = StageUse(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
+                yield Report("stage", stage=stage.kind, finished_stage=use)
             yield Report("complete", scores=scores_of(random.random()))
 
         def step(self) -> dict[str, Any]:
             report = next(self._reports)
-            if not load.is_played:
+            if not load.is_simulated:
                 time.sleep(self.step_s or 0.0)
-            # Who is not to be told says what would be asked for.
+            # With a fixed interval, report the one that the driver would ask for.
             interval_s = report_interval(load.slots) if load.interval_s else self._interval_s
             return {REPORT: report, INTERVAL: interval_s, "done": report.kind == "complete"}
 
@@ -138,17 +146,16 @@ def by_scheduler(load: Load, marks: Marks) -> None:
         def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     os.environ.update(_TUNE)
-    search = f"search={{trials: {load.trials}, sampler: {load.sampler}, concurrent: {load.slots}}}"
-    sweep, facts, home = the_sweep([search]), the_facts(), Home(load.folder / "home")
+    sweep, facts, home = make_sweep([load.search]), make_facts(), Home(load.folder / "home")
     ledger, store = open_ledger(home, sweep), StageStore(home.stages)
     with sync_of(load.mlflow, sweep, facts, home, ledger, store) as sync:
 
-        class Ends(Silent):
+        class Ends(QuietReporter):
             def reported(self, view: TrialView, report: Report) -> None:
-                marks.reported()
+                marks.on_report()
 
             def finished(self, view: TrialView) -> None:
-                while sync.num_dirty > load.most_waiting:
+                while sync.num_dirty > load.max_waiting:
                     time.sleep(0.01)
                 marks.end()
 
@@ -170,10 +177,10 @@ def by_scheduler(load: Load, marks: Marks) -> None:
 
 
 def by_optuna_search(load: Load, marks: Marks) -> None:
-    """Ray Tune as its users have it: a study in memory, and MLflow's callback.
+    """Plain Ray Tune: a study in memory, and MLflow's callback.
 
-    Its own files (CSV, JSON and TensorBoard of each trial, and snapshots of the experiment) are
-    switched off, as they are for the other driver.
+    Tune's own files (CSV, JSON and TensorBoard of each trial, and snapshots of the experiment) are
+    off for both drivers.
     """
     from optuna.samplers import RandomSampler
     from ray import tune
@@ -220,7 +227,7 @@ def by_optuna_search(load: Load, marks: Marks) -> None:
             search_alg=OptunaSearch(
                 metric="accuracy",
                 mode="max",
-                # By default it is Optuna's TPE.
+                # None is Optuna's TPE.
                 sampler=RandomSampler() if load.sampler == "random" else None,
             ),
             num_samples=load.trials,

@@ -1,4 +1,4 @@
-"""The sweep that is run: its file, the facts of its models and tasks, its scores, its watcher."""
+"""The sweep that is run: its file, the facts of its models and tasks, its scores, its MLflow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Sequence
 from xlt_ray.config.facts import Facts, ModelFacts, SplitFacts, TaskFacts
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.ledger import TrialView
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, TrialView
 from xlt_ray.store.record import Score
-from xlt_ray.sweep.tasks import Report
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.tasks import Planner, Report
+from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker
+from xlt_ray.tracking.sync import Job
 
 SWEEP = """
 name: scale
@@ -33,11 +37,11 @@ target:
 """A hundred intermediate stages; every trial has a target stage of its own."""
 LANGUAGES = ("qaa", "qab", "qac", "qad")
 NUM_EVALUATIONS = 4
-"""Of a target stage on its way."""
+"""Of a target stage."""
 
 
-def the_facts() -> Facts:
-    """Two models and two tasks; no file stands behind them."""
+def make_facts() -> Facts:
+    """Two models and two tasks, without files."""
 
     def task(name: str, size: int) -> TaskFacts:
         splits = {
@@ -59,12 +63,12 @@ def the_facts() -> Facts:
     )
 
 
-def the_sweep(overrides: Sequence[str]) -> SweepSpec:
+def make_sweep(overrides: Sequence[str]) -> SweepSpec:
     return sweep_of(parse_document(SWEEP, "scale.yaml", overrides))
 
 
-class Silent:
-    """A watcher that counts what it is warned of."""
+class QuietReporter:
+    """Shows nothing, and keeps warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -77,6 +81,26 @@ class Silent:
 
     def warned(self, message: str) -> None:
         self.warnings.append(message)
+
+
+class NoMlflow(MlflowSync):
+    """Accepts every update at once."""
+
+    def _is_answered(self, job: Job) -> bool:
+        if isinstance(job, int):
+            with self._changed:
+                self._reply(self._trials[job].view, f"{job:032x}")
+        return True
+
+
+def sync_of(
+    mlflow: str, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
+) -> MlflowSync:
+    """MLflow with its SQLite database, or with ``none`` a substitute."""
+    kind = MlflowSync if mlflow == "sqlite" else NoMlflow
+    tracker = Tracker(home, sweep.name, None, ledger.identity)
+    config_and_path = Planner(sweep, facts).config_and_path
+    return kind(tracker, store, LedgerSnapshot.of(ledger), sweep.resolved(), config_and_path)
 
 
 def scores_of(value: float) -> tuple[Score, ...]:

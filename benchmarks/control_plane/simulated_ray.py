@@ -1,9 +1,9 @@
-"""Actors that are played: what Ray does for Tune, in this process and in a time of its own.
+"""Simulated actors: what Ray does for Tune, in this process and in simulated time.
 
-Tune's controller is as it is, down to the manager of its actors. In place of Ray that one has
-:class:`PlayedRay`: an actor is an object here, a call of it is carried out when Tune fetches what
-it gives, and is due at a moment of a simulated time. Arguments and results are pickled, as Ray
-does. Nothing is here of what Ray itself takes for processes, messages and placement groups.
+Tune's controller is real, down to the manager of its actors, which gets :class:`SimulatedRay` in
+place of Ray: an actor is an object here; a call is executed when Tune fetches its result, and is
+due at a moment of the simulated time. Arguments and results are pickled, as in Ray. The cost of
+Ray's own processes, messages and placement groups is missing.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PATCHED = (
 )
 
 
-class Elsewhere:
-    """CPU seconds of this thread that on a cluster are spent in other processes."""
+class SimulationClock:
+    """CPU seconds of this thread that a cluster spends in other processes."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -48,82 +48,81 @@ class Elsewhere:
 
 @dataclass(eq=False)
 class Ref:
-    """What a call gives, once it is due."""
+    """The result of a call, once it is due."""
 
     due: float
     call: Callable[[], Any]
 
 
-class PlayedActor:
-    """Answers to every method of a trainable, and to those that Ray adds."""
+class SimulatedActor:
+    """Has every method of a trainable, and those that Ray adds."""
 
-    def __init__(self, world: PlayedRay, make: Callable[[], Any]) -> None:
+    def __init__(self, world: SimulatedRay, make: Callable[[], Any]) -> None:
         self._world = world
         self._make = make
         self._trainable: Any = None
 
     def __getattr__(self, name: str) -> Any:
         def remote(*arguments: Any, **named: Any) -> Ref:
-            given = cloudpickle.dumps((arguments, named))
+            call = cloudpickle.dumps((arguments, named))
             if name == "set_report_interval":
-                # Nobody fetches what it gives.
-                self._carry_out(name, given)
+                # Its result is never fetched.
+                self._execute(name, call)
             seconds = 0.0
             if name == "train":
                 seconds = getattr(self._trainable, "step_s", None) or random.uniform(0.5, 1.5)
-            return Ref(self._world.now + seconds, lambda: self._carry_out(name, given))
+            return Ref(self._world.now + seconds, lambda: self._execute(name, call))
 
         return SimpleNamespace(remote=remote)
 
-    def _carry_out(self, name: str, given: bytes) -> bytes:
-        with self._world.elsewhere():
+    def _execute(self, name: str, call: bytes) -> bytes:
+        with self._world.simulation():
             if self._trainable is None:
                 self._trainable = self._make()
-            arguments, named = cloudpickle.loads(given)
-            # Those that Ray adds give nothing.
-            found = None
+            arguments, named = cloudpickle.loads(call)
+            result = None
             if not name.startswith("__ray_"):
-                found = getattr(self._trainable, name)(*arguments, **named)
-            return cloudpickle.dumps(found)
+                result = getattr(self._trainable, name)(*arguments, **named)
+            return cloudpickle.dumps(result)
 
 
-class PlayedClass:
-    """A class of actors, as ``ray.remote`` gives it."""
+class SimulatedClass:
+    """What ``ray.remote`` makes of a class."""
 
-    def __init__(self, world: PlayedRay, kind: type) -> None:
+    def __init__(self, world: SimulatedRay, kind: type) -> None:
         self._world = world
         self._kind = kind
 
-    def options(self, **_: Any) -> PlayedClass:
+    def options(self, **_: Any) -> SimulatedClass:
         return self
 
-    def remote(self, **named: Any) -> PlayedActor:
+    def remote(self, **named: Any) -> SimulatedActor:
         given = cloudpickle.dumps(named)
-        return PlayedActor(self._world, lambda: self._kind(**cloudpickle.loads(given)))
+        return SimulatedActor(self._world, lambda: self._kind(**cloudpickle.loads(given)))
 
 
-class PlayedRay:
-    """The module ``ray`` as Tune's manager of actors sees it."""
+class SimulatedRay:
+    """The module ``ray``, as Tune's manager of actors uses it."""
 
     ObjectRef = Ref
-    actor = SimpleNamespace(ActorClass=PlayedClass)
+    actor = SimpleNamespace(ActorClass=SimulatedClass)
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.elsewhere = Elsewhere()
+        self.simulation = SimulationClock()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(ray, name)
 
-    def remote(self, **_: Any) -> Callable[[type], PlayedClass]:
-        return lambda kind: PlayedClass(self, kind)
+    def remote(self, **_: Any) -> Callable[[type], SimulatedClass]:
+        return lambda kind: SimulatedClass(self, kind)
 
     def wait(
         self, refs: Sequence[Ref], num_returns: int = 1, timeout: float | None = None
     ) -> tuple[list[Ref], list[Ref]]:
         assert num_returns == 1
-        with self.elsewhere():
-            first = min(refs, key=lambda one: one.due, default=None)
+        with self.simulation():
+            first = min(refs, key=lambda ref: ref.due, default=None)
         if first is None:
             return [], []
         self.now = max(self.now, first.due)
@@ -132,11 +131,11 @@ class PlayedRay:
     def get(self, ref: Ref) -> Any:
         return cloudpickle.loads(ref.call())
 
-    def kill(self, actor: PlayedActor) -> None: ...
+    def kill(self, actor: SimulatedActor) -> None: ...
 
 
 class Slots(ResourceManager):
-    """Room for so many actors, whatever they ask for."""
+    """Room for this many actors, whatever they ask for."""
 
     def __init__(self, number: int) -> None:
         self._free = number
@@ -166,9 +165,9 @@ class Slots(ResourceManager):
 
 
 @contextmanager
-def played(workers: int) -> Iterator[PlayedRay]:
-    """Let Tune's controller have so many actors that are played."""
-    world = PlayedRay()
+def simulated_ray(workers: int) -> Iterator[SimulatedRay]:
+    """Give Tune's controller this many simulated actors."""
+    world = SimulatedRay()
     with ExitStack() as stack:
         for name in PATCHED:
             stack.enter_context(patch(name, world))
