@@ -98,4 +98,4 @@ def test_changed_space_under_the_same_name_is_refused_with_the_way_out(finished:
     refused = finished.xlt("run", "small.yaml", "target.epochs=5")
     assert refused.returncode == 2
     assert "target.epochs: 2 -> 5" in refused.stderr
-    assert "another name" in refused.stderr
+    assert "rename this one" in refused.stderr
