@@ -31,6 +31,7 @@ PRIVATE = {
     "deepspeed.runtime.zero.stage3": ("fp32_partitioned_groups_flat",),
     "deepspeed.runtime.zero.partition_parameters": ("ds_tensor",),
     "deepspeed.runtime.engine": ("basic_optimizer",),
+    "transformers.configuration_utils": ("_attn_implementation",),
     "deepspeed.ops": ("__compatible_ops__",),
     "mlflow.store.tracking.sqlalchemy_store": ("_hard_delete_run", "_hard_delete_experiment"),
 }  # fmt: skip

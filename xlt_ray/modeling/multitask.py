@@ -24,7 +24,7 @@ from xlt_ray.modeling.network import (
     Batch,
     MaskedLmHead,
     build_head,
-    hidden_states,
+    last_states,
     masked_lm_head,
 )
 
@@ -50,7 +50,7 @@ class MultitaskNetwork(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         number, shape = int(batch[PART][0]), batch["input_ids"].shape
         rows = {name: batch[name].reshape(-1, shape[-1]) for name in INPUTS if name in batch}
-        states = hidden_states(self.encoder, rows)[-1]
+        states = last_states(self.encoder, rows)
         answer = states.new_zeros(())
         zero = states.new_zeros((), dtype=torch.float32)
         for place, head in enumerate(self.heads.values()):

@@ -16,7 +16,7 @@ New parameters come from the seed alone, whatever was drawn or built before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,26 @@ Batch = Mapping[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
-    """Embeddings and every layer, ``num_layers + 1`` tensors ``(batch, length, hidden)``."""
-    inputs = inputs_of(encoder, batch)
+def hidden_states(
+    encoder: PreTrainedModel, batch: Batch, layers: Iterable[int] | None = None
+) -> tuple[Tensor, ...]:
+    """Embeddings and every layer, ``num_layers + 1`` tensors ``(batch, length, hidden)``.
+
+    If ``layers`` are named (0: the embeddings, -1: the last), others are not kept in memory and may
+    be None.
+    """
     states: tuple[Tensor, ...] = encoder(
-        **inputs, output_hidden_states=True, return_dict=True
+        **inputs_of(encoder, batch),
+        # A list of layers is as good as True where transformers cannot select.
+        output_hidden_states=True if layers is None else list(layers),
+        return_dict=True,
     ).hidden_states
     return states
+
+
+def last_states(encoder: PreTrainedModel, batch: Batch) -> Tensor:
+    """States of the last layer, ``(batch, length, hidden)``."""
+    return hidden_states(encoder, batch, (-1,))[-1]
 
 
 class _Predicts(nn.Module):
@@ -69,7 +82,8 @@ class Network(_Predicts):
     def forward(self, batch: Batch) -> Tensor:
         shape = batch["input_ids"].shape
         rows = {name: batch[name].reshape(-1, shape[-1]) for name in INPUTS if name in batch}
-        fused = self.fusion(hidden_states(self.encoder, rows), rows["attention_mask"])
+        states = hidden_states(self.encoder, rows, getattr(self.fusion, "layers", None))
+        fused = self.fusion(states, rows["attention_mask"])
         logits: Tensor = self.head(fused.reshape(*shape, -1), batch["attention_mask"])
         if "labels" not in batch:
             return logits
@@ -110,7 +124,7 @@ class MaskedLm(_Predicts):
         self.head = head
 
     def forward(self, batch: Batch) -> Tensor:
-        states = hidden_states(self.encoder, batch)[-1]
+        states = last_states(self.encoder, batch)
         if "labels" not in batch:
             if "is_predicted" in batch:
                 states = states[batch["is_predicted"]]

@@ -159,7 +159,7 @@ def _dev(
 def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> Tensor:
     """Mean over the pieces of each row at one layer of the encoder, ``(batch, hidden)`` float32;
     special pieces count, as in XTREME."""
-    states = hidden_states(encoder, batch)[layer]
+    states = hidden_states(encoder, batch, (layer,))[layer]
     return masked_mean(states, batch["attention_mask"]).squeeze(1).float()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,41 @@ def test_depth_width_and_positions_are_known_beforehand(loaded: Loaded) -> None:
     assert len(states) == DEPTH + 1
     # The embeddings are of the layers' width, also where the word table is narrower.
     assert {state.shape[-1] for state in states} == {WIDTH}
+
+
+@pytest.mark.parametrize("layers", [(-1,), (0, -1), (2, -1)])
+def test_layers_that_are_named_are_the_same_bits_and_others_are_not_kept(
+    loaded: Loaded, layers: tuple[int, ...]
+) -> None:
+    encoder, batch = loaded.encoder.eval(), batch_of(loaded)
+    every, named = hidden_states(encoder, batch), hidden_states(encoder, batch, layers)
+    assert all(torch.equal(every[layer], named[layer]) for layer in layers)
+    kept = [state for state in named if state is not None]
+    # These keep all of them themselves.
+    keeps_all = encoder.config.model_type in ("deberta-v2", "rembert")
+    assert len(kept) == (DEPTH + 1 if keeps_all else len(layers))
+
+
+def test_a_forward_pass_reads_nothing_back_from_its_device(loaded: Loaded) -> None:
+    if loaded.encoder.config.model_type == "rembert":
+        pytest.skip("RemBERT has plain attention only, whose mask transformers looks at")
+    # Tensors of this device have no values, so that reading one fails.
+    encoder = copy.deepcopy(loaded.encoder).to("meta")
+    batch = {name: tensor.to("meta") for name, tensor in batch_of(loaded).items()}
+    network = build_network(encoder, "pair", methods.NoFusion(), NUM_LABELS, seed=0)
+    assert network.to("meta")(batch).shape == ()
+
+
+@pytest.mark.parametrize("more_padding", [0, 3])
+def test_masks_made_without_reading_give_the_same_bits(loaded: Loaded, more_padding: int) -> None:
+    encoder = loaded.encoder.eval()
+    plain = copy.deepcopy(encoder)
+    if plain.config._attn_implementation != "eager":
+        plain.set_attn_implementation("sdpa")
+    batch = batch_of(loaded, more_padding=more_padding)
+    for rows in (batch, {name: tensor[:1] for name, tensor in batch.items() if tensor.dim()}):
+        ours, theirs = hidden_states(encoder, rows), hidden_states(plain, rows)
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
 def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:

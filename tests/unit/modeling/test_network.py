@@ -68,6 +68,24 @@ def test_the_loss_is_the_mean_over_labelled_places(toy_encoder: Encoders, kind: 
     torch.testing.assert_close(network(batch), expected)
 
 
+@pytest.mark.parametrize("settings", [NONE, DLFA, MIX], ids=lambda settings: settings.method)
+def test_a_network_keeps_the_layers_that_its_fusion_reads(
+    toy_encoder: Encoders, settings: methods.ConfigModel
+) -> None:
+    network, batch = made(toy_encoder(), "pair", settings).eval(), batch_of("pair")
+    given: list[tuple[torch.Tensor | None, ...]] = []
+    network.fusion.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+    fewer = network(batch)
+    every = hidden_states(network.encoder, batch)
+    kept = [number for number, state in enumerate(given[0]) if state is not None]
+    last = len(every) - 1
+    assert kept == {"none": [last], "dlfa": [0, last], "mix": [*range(last + 1)]}[settings.method]
+    # The same bits as from all layers.
+    fused = network.fusion(every, batch["attention_mask"])
+    logits = network.head(fused, batch["attention_mask"])
+    assert torch.equal(network.head.loss(logits, batch["labels"], batch["denominator"]), fewer)
+
+
 @every_kind
 def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, kind: str) -> None:
     network, batch = made(toy_encoder(), kind, DLFA), batch_of(kind)

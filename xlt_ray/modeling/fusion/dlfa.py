@@ -73,6 +73,7 @@ class LayerFusion(nn.Module):
     def __init__(self, num_layers: int, hidden_size: int, settings: methods.LayerFusion) -> None:
         super().__init__()
         self.layer, self.placement = settings.layer, settings.placement
+        self.layers = (self.layer, -1)
         self.inner_size = hidden_size // settings.reduction
         narrowest = settings.narrowest
         if self.layer >= num_layers:

@@ -10,6 +10,8 @@ from xlt_ray.config import methods
 class NoFusion(nn.Module):
     """``Z = H_L``, without parameters."""
 
+    layers = (-1,)
+
     def __init__(self, num_layers: int, hidden_size: int, settings: methods.NoFusion) -> None:
         super().__init__()
 

@@ -85,7 +85,7 @@ class ContrastiveNetwork(nn.Module):
 
     def _vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Float32 vectors of length 1, ``(batch, hidden)``, and a sum that touches the top."""
-        states = hidden_states(self.encoder, batch)
+        states = hidden_states(self.encoder, batch, (self._layer, -1))
         mean = masked_mean(states[self._layer], batch["attention_mask"]).squeeze(1)
         return functional.normalize(mean.float(), dim=-1), states[-1].float().sum()
 
