@@ -50,8 +50,8 @@ def start(tmp_path: Path) -> Walk:
     path = path_of(trial, facts, seed=0, shared_seed=0)
 
     def process() -> Iterator[Event]:
-        source, store = open_source(trial.data), StageStore(tmp_path / "home")
-        runtime = Runtime(cache=tmp_path / "cache", evaluations=1)
+        cache, store = tmp_path / "cache", StageStore(tmp_path / "home")
+        source, runtime = open_source(trial.data, cache), Runtime(cache=cache, evaluations=1)
         group = join_process_group(0, 1, "cpu")
         return walk(path, TrainingContext(trial.model, source, store, runtime, group))
 

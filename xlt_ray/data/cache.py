@@ -11,10 +11,14 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from xlt_ray.files import atomic_folder, set_aside_damaged
+from xlt_ray.data.sampling import digest_of
+from xlt_ray.files import atomic_folder, atomic_write, set_aside_damaged
 
 _DIGESTS = "digests.json"
+_CHECK_VERSION = 2
+"""Raised when readers find faults that they did not find before."""
 
 
 def cached(folder: Path, make: Callable[[Path], None]) -> Path:
@@ -53,3 +57,21 @@ def _digests(folder: Path) -> dict[str, str]:
                 name = file.relative_to(folder).as_posix()
                 found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found
+
+
+class Verdicts:
+    """What was found out about files without a fault, by digests, so that it is found out once."""
+
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "checks"
+
+    def of(self, find: Callable[[], Any], *parts: str | int) -> Any:
+        """``find()``, as JSON holds it, or what it gave for the same ``parts`` before."""
+        file = self._folder / f"{digest_of('check', _CHECK_VERSION, *parts)}.json"
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(file.read_text(encoding="utf-8"))
+        verdict = find()
+        # A home that cannot be written costs time alone.
+        with contextlib.suppress(OSError):
+            atomic_write(file, json.dumps(verdict))
+        return verdict

@@ -9,19 +9,18 @@ Nothing of a label leaves this module but a faulty one, within its message.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from xlt_ray.config.diagnostics import diagnosed_languages
 from xlt_ray.config.facts import Facts, LexiconFacts, Split, SplitFacts
 from xlt_ray.config.methods import CodeSwitchMlm, MaskedAlignment, MonolingualLm
 from xlt_ray.config.trial import TrialSpec
+from xlt_ray.data.cache import Verdicts
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.sources.hub_source import HubSource
@@ -31,10 +30,7 @@ from xlt_ray.data.text.neighbours import neighbour_lists
 from xlt_ray.data.text.parallel import rest_of
 from xlt_ray.data.types.base import Example
 from xlt_ray.errors import DataError, DataErrors
-from xlt_ray.files import atomic_write
 
-_VERSION = 2
-"""Raised when readers find faults that they did not find before."""
 _CODE = re.compile(r"[a-z]{2,8}([-_@+][A-Za-z0-9]+)*")
 NUM_LISTED = 8
 """Most languages that a line lists one by one."""
@@ -62,24 +58,6 @@ class Sizes:
         low, high = min(self.languages.values()), max(self.languages.values())
         extent = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         return f"{self.task} {self.split}: {len(self.languages)} languages, {extent} examples each"
-
-
-class Verdicts:
-    """What was found out about files without a fault, by digests, so that it is found out once."""
-
-    def __init__(self, cache: Path) -> None:
-        self._folder = cache / "checks"
-
-    def of(self, find: Callable[[], Any], *parts: str | int) -> Any:
-        """``find()``, as JSON holds it, or what it gave for the same ``parts`` before."""
-        file = self._folder / f"{digest_of('check', _VERSION, *parts)}.json"
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(file.read_text(encoding="utf-8"))
-        verdict = find()
-        # A home that cannot be written costs time alone.
-        with contextlib.suppress(OSError):
-            atomic_write(file, json.dumps(verdict))
-        return verdict
 
 
 class Check:

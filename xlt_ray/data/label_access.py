@@ -8,10 +8,12 @@ any language, as translate-train methods use it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from xlt_ray.config.facts import Split
+from xlt_ray.data.example_table import without_labels
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.types.base import Example
@@ -33,7 +35,7 @@ class LabelAccess:
 
 def labelled(
     source: Source, access: LabelAccess, task: Task, language: str, split: Split
-) -> tuple[Example, ...]:
+) -> Sequence[Example]:
     """Examples with labels.
 
     Raises:
@@ -57,7 +59,7 @@ def labelled(
 
 def texts(
     source: Source, access: LabelAccess, task: Task, language: str, split: Split
-) -> tuple[Example, ...]:
+) -> Sequence[Example]:
     """The same examples with their labels None: train text of any language, to training.
 
     Raises:
@@ -67,7 +69,7 @@ def texts(
     if access.purpose != "train" or access.task != task.name or split != "train":
         remedy = "text without labels opens to training, from the train split"
         raise _refusal(access, "text", task, language, split, remedy)
-    return tuple(example.hidden() for example in source.read(task, language, split))
+    return without_labels(source.read(task, language, split))
 
 
 def _refusal(

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.data_check import NUM_LISTED, Verdicts, examples_of
+from xlt_ray.data.cache import Verdicts
+from xlt_ray.data.data_check import NUM_LISTED, examples_of
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task

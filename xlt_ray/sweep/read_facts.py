@@ -32,7 +32,8 @@ from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.trial import HubData, Model, ToyData, TrialSpec, with_lengths
-from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes, Verdicts
+from xlt_ray.data.cache import Verdicts
+from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes
 from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.sources.base import Source, open_source
 from xlt_ray.data.sources.hub_library import NOT_CACHED, cached_only

@@ -197,7 +197,8 @@ def open_walk(
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
     trial, store = task.trial, StageStore(task.store)
-    context = TrainingContext(trial.model, open_source(trial.data), store, runtime, process_group)
+    source = open_source(trial.data, runtime.cache)
+    context = TrainingContext(trial.model, source, store, runtime, process_group)
     return walk(task.path, context, until=task.until), process_group
 
 

@@ -139,7 +139,7 @@ def eval_batches(
         language,
         Frame(pipeline.template, pipeline.max_length),
         table,
-        examples if limit == "all" else examples[:limit],
+        tuple(examples if limit == "all" else examples[:limit]),
         batch_size=batch_size,
         num_dropped=num_dropped,
     )

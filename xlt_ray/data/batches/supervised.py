@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class TrainBatches:
         width, size = self._kind.width, len(examples)
         self._rows = self._plain = Rows(table, width, size)
         self._places, self._seed = places, seed
-        self._labels = [self._kind.numbers(example) for example in examples]
+        self._examples = examples
         self._hybrid, self._crossing = hybrid, crossing
         self._is_nested = is_nested
         self._order = lru_cache(maxsize=4)(self._shuffle)
@@ -107,7 +108,7 @@ class TrainBatches:
                 row = self._crossing.row_in(language, example)
             rows.append(row or self._rows[place])
             plain.append(self._plain[example])
-            labels.append(self._labels[example])
+            labels.append(self._kind.numbers(self._examples[example]))
         stream = ("items", self._seed, step)
         items = self._kind.train_items(rows, plain, labels, self._frame, stream)
         return self._kind.batch(
@@ -240,7 +241,8 @@ def shot_batches(
     examples = labelled(source, permit, task, language, split)
     order, kind = shot_places(len(examples), len(examples), sample), kind_of(task)
     # What is not translated is passed over, so that the rest is the same in all languages.
-    whole = [place for place in order.tolist() if kind.is_whole(examples[place])]
+    are_whole = (place for place in order.tolist() if kind.is_whole(examples[place]))
+    whole = list(islice(are_whole, shots))
     if shots > len(whole):
         raise DataError(
             f"{shots} shots were requested, but there are only {len(whole)} whole examples",
@@ -254,7 +256,7 @@ def shot_batches(
         Frame(pipeline.template, pipeline.max_length, num_negatives),
         encoded_split(source, task, language, split, examples, pipeline),
         examples,
-        np.array(whole[:shots], np.int64),
+        np.array(whole, np.int64),
         batch_size=batch_size,
         seed=seed,
     )

@@ -8,7 +8,7 @@ through :mod:`xlt_ray.data.label_access`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xlt_ray.config.facts import Split, SplitFacts
@@ -36,7 +36,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
+    def read(self, task: Task, language: str, split: Split) -> Sequence[Example]:
         """All examples of one split, in their order.
 
         Ids are unique within a split; the same id in two languages means the same example.
@@ -91,8 +91,12 @@ class Source(ABC):
         )
 
 
-def open_source(data: Data) -> Source:
+def open_source(data: Data, tables: Path | None = None) -> Source:
     """The source that a sweep names; a relative root counts from the working directory.
+
+    Args:
+        tables: the cache in which examples of files are kept, so that no file is parsed twice;
+            None for none.
 
     Raises:
         DataError: the root is not a folder.
@@ -100,7 +104,7 @@ def open_source(data: Data) -> Source:
     if isinstance(data, FilesData):
         from xlt_ray.data.sources.local_files import FilesSource
 
-        return FilesSource(Path(data.root).expanduser())
+        return FilesSource(Path(data.root).expanduser(), tables)
     if isinstance(data, HubData):
         from xlt_ray.data.sources.hub_source import HubSource
 
@@ -109,6 +113,7 @@ def open_source(data: Data) -> Source:
             texts=None if data.texts is None else Path(data.texts).expanduser(),
             cache=data.cache,
             revisions=data.revisions,
+            tables=tables,
         )
     from xlt_ray.data.sources.toy_source import ToySource
 

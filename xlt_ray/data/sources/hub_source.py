@@ -71,6 +71,7 @@ class HubSource(TextFolder):
             source has them, and with the folders of tasks that are not on the hub; None for none.
         cache: see :class:`Library`.
         revisions: see :class:`Library`.
+        tables: see :class:`FilesSource`, for the tasks that are not on the hub.
 
     Raises:
         DataError: one of the two folders is not there.
@@ -85,6 +86,7 @@ class HubSource(TextFolder):
         texts: Path | None = None,
         cache: str | None = None,
         revisions: Mapping[str, str] | None = None,
+        tables: Path | None = None,
     ) -> None:
         if mirror is not None and not mirror.is_dir():
             raise DataError(
@@ -99,7 +101,7 @@ class HubSource(TextFolder):
         if revisions:
             _refuse_unread(revisions)
         super().__init__(texts)
-        self.texts = None if texts is None else FilesSource(texts)
+        self.texts = None if texts is None else FilesSource(texts, tables)
         """The same folder, for tasks that are not on the hub."""
         self._library = Library(mirror, cache, revisions or {})
         self._facts: dict[tuple[str, HubPlace], SplitFacts] = {}
@@ -120,7 +122,7 @@ class HubSource(TextFolder):
         ]
         return Survey(places, lambda place: self._facts_of(task, place))
 
-    def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
+    def read(self, task: Task, language: str, split: Split) -> Sequence[Example]:
         if not task.hub and self.texts is not None:
             return self.texts.read(task, language, split)
         key = (task.name, (language, split))

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 from xlt_ray.config.facts import Split, SplitFacts
 from xlt_ray.config.task_types import KINDS
+from xlt_ray.data.cache import Verdicts, cached
+from xlt_ray.data.example_table import TABLE_VERSION, ExampleTable, write_examples
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task, load_tasks
@@ -159,6 +161,8 @@ class TextFolder(Source):
 class FilesSource(TextFolder):
     """Reads on demand and remembers what it read; a file that changes meanwhile is refused.
 
+    With ``tables``, a cache, the same bytes are parsed once, whichever process reads them.
+
     The kind of the task reads its format (:mod:`xlt_ray.data.types`); a task without training data
     may take train and dev sets from the folder of another. Each rough edge of real files has one
     rule: CoNLL-U ranges (``3-4``) and empty nodes (``3.1``) are skipped; rows to train on whose
@@ -171,7 +175,7 @@ class FilesSource(TextFolder):
     name = "files"
     root: Path
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, tables: Path | None = None) -> None:
         if not root.is_dir():
             raise DataError(
                 f"{str(root)!r} is not a folder",
@@ -179,7 +183,8 @@ class FilesSource(TextFolder):
                 "{language}.{split}.{format}",
             )
         super().__init__(root)
-        self._examples: dict[tuple[str, Path], tuple[Example, ...]] = {}
+        self._tables = tables
+        self._examples: dict[tuple[str, Path], Sequence[Example]] = {}
         self._facts: dict[tuple[str, Path], SplitFacts] = {}
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
@@ -193,19 +198,29 @@ class FilesSource(TextFolder):
         """Where the files of a task lie."""
         return str(self.root / (task.folder or task.train_folder) / f"LANGUAGE.SPLIT.{task.format}")
 
-    def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
+    def read(self, task: Task, language: str, split: Split) -> Sequence[Example]:
         path = self._file(task, language, split)
         key = (task.name, path)
         if key not in self._examples:
-            self._examples[key] = tuple(kind_of(task).read(path, split))
+            if self._tables is None:
+                self._examples[key] = tuple(kind_of(task).read(path, split))
+            else:
+                self._examples[key] = self._table(self._tables, task, language, split)
             facts = self._facts.get(key)
-            if facts is not None and _content(path.read_bytes()) != facts.content:
-                raise DataError(
-                    f"{path}: {CHANGED}: it is another one",
-                    file=str(path),
-                    remedy="put it back as it was",
-                )
+            if facts is not None:
+                _refuse_changed(path, facts)
         return self._examples[key]
+
+    def _table(self, tables: Path, task: Task, language: str, split: Split) -> ExampleTable:
+        path, kind = self._file(task, language, split), kind_of(task)
+        facts = self._facts_of(task, path, split)
+
+        def make(aside: Path) -> None:
+            write_examples(kind.read(path, split), aside, kind.example)
+            _refuse_changed(path, facts)
+
+        name = digest_of("examples", TABLE_VERSION, facts.digest, language, split)
+        return ExampleTable(cached(tables / "examples" / name, make), kind.example)
 
     def rows(self, task: Task, language: str, split: Split) -> Iterator[Example]:
         """As :meth:`read`, one by one; nothing is kept."""
@@ -256,21 +271,36 @@ class FilesSource(TextFolder):
             data = path.read_bytes()
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
-            try:
-                num_examples = kind_of(task).count(path, split) if data.strip() else 0
-            except DataError:
-                # The count stops at the first fault; all of them are told.
-                _examined(path, task, split)
-                raise
-            if not num_examples:
-                raise DataError(
-                    f"{path}: holds no example",
-                    task=task.name,
-                    remedy="add examples, or delete the file",
-                )
             digest = digest_of("files", _RULES_VERSION, settings, data)
-            self._facts[key] = SplitFacts(num_examples, digest, content=_content(data))
+            count = partial(_count, path, task, split)
+            if self._tables is not None:
+                count = partial(Verdicts(self._tables).of, count, "count", digest, split)
+            self._facts[key] = SplitFacts(count(), digest, content=_content(data))
         return self._facts[key]
+
+
+def _count(path: Path, task: Task, split: Split) -> int:
+    """Number of examples of a file that holds one at least."""
+    try:
+        num_examples = kind_of(task).count(path, split) if path.read_bytes().strip() else 0
+    except DataError:
+        # The count stops at the first fault; all of them are told.
+        _examined(path, task, split)
+        raise
+    if not num_examples:
+        raise DataError(
+            f"{path}: holds no example", task=task.name, remedy="add examples, or delete the file"
+        )
+    return num_examples
+
+
+def _refuse_changed(path: Path, facts: SplitFacts) -> None:
+    if _content(path.read_bytes()) != facts.content:
+        raise DataError(
+            f"{path}: {CHANGED}: it is another one",
+            file=str(path),
+            remedy="put it back as it was",
+        )
 
 
 def _content(data: bytes) -> str:

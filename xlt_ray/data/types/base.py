@@ -48,8 +48,8 @@ class Predictions(NamedTuple):
 class Example(ABC):
     """Plain text and its label, which is None where only the text may be seen."""
 
-    label_field: ClassVar[str]
-    """Name of the field that holds the label."""
+    label_field: ClassVar[str] = ""
+    """Name of the field that holds the label; empty where there are no labels."""
 
     id: str
     """Unique in a split; the same id in two languages means the same example."""
@@ -133,6 +133,8 @@ class Items:
 class TaskType(ABC):
     """One kind of task, for one task. Labels of items are what :meth:`numbers` gives."""
 
+    example: ClassVar[type[Example]]
+    """What its examples are."""
     has_places = False
     """Whether its table keeps where in the text every piece stands."""
 

@@ -55,6 +55,8 @@ class ChoiceExample(Example):
 class ChoiceType(AnswersType):
     """Gold and predictions are the place of one option."""
 
+    example = ChoiceExample
+
     @property
     def width(self) -> int:
         return 1 + self.task.options

@@ -93,6 +93,7 @@ class MiningExample(Example):
 class MiningType(SentenceVectorsType):
     """Gold is the example itself, a prediction the vector of its sentence; nothing is trained."""
 
+    example = MiningExample
     width = 1
 
     def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[MiningExample]:

@@ -100,6 +100,8 @@ class SentencePairType(AnswersType):
 class PairType(SentencePairType):
     """Gold and predictions are one label per pair."""
 
+    example = PairExample
+
     def of_text(
         self, name: str, first: str, second: str, label: str, path: Path, number: int
     ) -> PairExample:

@@ -72,6 +72,7 @@ class RankingType(SentenceVectorsType):
     head where the task is trained, and are compared by the cosine.
     """
 
+    example = RankingExample
     width = 2
 
     def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[RankingExample]:

@@ -50,6 +50,7 @@ class RetrievalExample(Example):
 class RetrievalType(SentenceVectorsType):
     """Predictions are two vectors for each example: of the sentence and of its translation."""
 
+    example = RetrievalExample
     width = 2
 
     def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[RetrievalExample]:

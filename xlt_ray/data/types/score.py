@@ -31,6 +31,8 @@ class ScoreExample(TwoSentences):
 class ScoreType(SentencePairType):
     """Gold and predictions are one number per pair, on the task's scale."""
 
+    example = ScoreExample
+
     def of_text(
         self, name: str, first: str, second: str, label: str, path: Path, number: int
     ) -> ScoreExample:

@@ -99,6 +99,7 @@ class BestSpan(NamedTuple):
 class SpanType(AnswersType):
     """Gold is a tuple of texts, any of which is right; a prediction is one text."""
 
+    example = SpanExample
     has_places = True
     width = 2
 

@@ -61,6 +61,7 @@ class Stretch(NamedTuple):
 class TagType(AnswersType):
     """Gold and predictions are one tuple of tags per sentence."""
 
+    example = TagExample
     width = 1
 
     def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[TagExample]:
