@@ -39,6 +39,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.training.final_weights import put_average
 from xlt_ray.training.load import TrainingContext, load_network, load_parent, tensors_of
 from xlt_ray.training.loop import Ticked
+from xlt_ray.training.prefetch import prefetched
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,9 @@ def collect(
 ) -> list[Any]:
     """The results of ``answer(numbers, tensors)`` for the items of all batches, in their order."""
     answers: list[Any] = [None] * batches.num_items
-    for numbers, batch in batches:
-        of_batch = answer(numbers, tensors_of(batch, device))
+    on_device = ((numbers, tensors_of(batch, device)) for numbers, batch in batches)
+    for numbers, tensors in prefetched(on_device, device):
+        of_batch = answer(numbers, tensors)
         for number, item_answer in zip(numbers, of_batch, strict=True):
             answers[number] = item_answer
     return answers

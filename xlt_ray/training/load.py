@@ -113,9 +113,14 @@ def method_settings(
     return method_named(registry, chosen["method"]).settings.model_validate(chosen)
 
 
-def tensors_of(batch: Batch, device: torch.device | str) -> dict[str, Tensor]:
-    """The arrays of a batch as tensors."""
-    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+def tensors_of(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The arrays of a batch as tensors; nothing waits until they are on a GPU."""
+    tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+    if device.type == "cpu":
+        return tensors
+    return {
+        name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in tensors.items()
+    }
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
