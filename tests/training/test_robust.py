@@ -130,8 +130,11 @@ def test_adversarial_training_defends_against_an_attack(bench: Bench, tmp_path: 
 
 
 @pytest.mark.parametrize("robust", ["adversarial", "random"])
-def test_bf16_training_keeps_sound_weights(bench: Bench, tmp_path: Path, robust: str) -> None:
-    overrides = (*override(robust), "resources={precision: bf16, zero_stage: 1}")
+@pytest.mark.parametrize("precision", ["bf16", "bf16-mixed"])
+def test_bf16_training_keeps_sound_weights(
+    bench: Bench, tmp_path: Path, robust: str, precision: str
+) -> None:
+    overrides = (*override(robust), f"resources={{precision: {precision}, zero_stage: 1}}")
     bench.make(tmp_path, *overrides, zero_stage=1)
     target = target_of(bench, tmp_path, *overrides)
     losses = [entry["metrics"]["loss"] for entry in target.history]

@@ -24,6 +24,8 @@ SMALLEST_SHARE = 0.01
 
 Strategy = Literal["pack", "spread", "strict_pack", "strict_spread"]
 Offload = Literal["none", "optimizer", "all"]
+_BF16_NEEDS = "bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights"
+_BF16_REMEDY = "zero_stage: 1, 2 or 3, or precision: bf16-mixed"
 
 
 class WorkerResources(ConfigModel):
@@ -43,6 +45,12 @@ class WorkerResources(ConfigModel):
     models that do not fit otherwise."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Sequences per worker and pass; the rest of a batch is accumulated."""
+    activation_checkpointing: bool = False
+    """Compute the activations of every layer again in the backward pass instead of keeping them: a
+    third more arithmetic, and memory for longer or more sequences (arXiv 1604.06174)."""
+    compile: bool = False
+    """Compile the layers of the encoder with torch.compile, which takes minutes at first and pays
+    for long trainings on GPUs (zero_stage 0 to 2)."""
     strategy: Strategy = "pack"
     """Where a trial's workers go: to as few nodes as possible or to as many. With strict a trial
     waits until there is one node for all, or a node for each."""
@@ -61,7 +69,9 @@ class Resources(WorkerResources):
     """What one trial occupies."""
 
     precision: Precision = "fp32"
-    """Precision of the training arithmetic; bf16 needs zero_stage 1 or more."""
+    """Precision of the training arithmetic. tf32: products of matrices on GPUs, which keep 10 bits
+    of fp32's 23. bf16-mixed: weights and gradients in fp32, products in bf16 (autocast). bf16:
+    everything but DeepSpeed's master weights, with zero_stage 1 or more. Part of stage keys."""
     by_model: Mapping[str, ModelResources] = Field(default_factory=dict)
     """Model -> resources of its trials where they differ."""
 
@@ -70,7 +80,7 @@ class Resources(WorkerResources):
     def _bf16_has_masters(cls, precision: Precision, info: ValidationInfo) -> Precision:
         # DeepSpeed keeps float32 master weights in its ZeRO optimizers only.
         if precision == "bf16" and info.data.get("zero_stage") == 0:
-            raise ValueError("bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights")
+            raise ValueError(f"{_BF16_NEEDS}; use {_BF16_REMEDY}")
         return precision
 
     def of(self, model: str) -> Resources:
@@ -125,8 +135,16 @@ def _faults_of(group: Resources) -> Iterator[tuple[str, str, str]]:
             "zero_stage: 3, or offload: optimizer with zero_stage 2",
         )
     if group.precision == "bf16" and zero == 0:
+        yield "zero_stage", _BF16_NEEDS, _BF16_REMEDY
+    if group.precision == "tf32" and gpus == 0:
         yield (
-            "zero_stage",
-            "bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights",
-            "zero_stage: 1, 2 or 3",
+            "precision",
+            "tf32 is arithmetic of GPUs, and a trial has none",
+            "gpus_per_worker: 1, or precision: fp32",
+        )
+    if group.compile and zero == 3:
+        yield (
+            "compile",
+            "zero_stage 3 gathers the weights of a layer inside it, which cannot be compiled",
+            "zero_stage: 0, 1 or 2, or compile: false",
         )

@@ -155,7 +155,7 @@ else:
     Sampling = _any_of(methods.SAMPLINGS)
     Schedule = _any_of(methods.SCHEDULES)
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16-mixed", "bf16"]
 Size = Literal["all"] | Annotated[int, Field(ge=1)]
 
 
@@ -414,7 +414,7 @@ class TrialSpec(ConfigModel):
     """Such a trial is not zero-shot; its scores are reported separately."""
     evaluate: Evaluate = Evaluate()
     precision: Precision = "fp32"
-    """Precision of the training arithmetic: bf16 keeps fp32 master weights."""
+    """Precision of the training arithmetic, as in ``resources``."""
 
     @field_validator("model", mode="before")
     @classmethod

@@ -95,7 +95,7 @@ def load_encoder(
             encoder = BertModel(
                 BertConfig(**toy_models.toy_config(model.name, words)), add_pooling_layer=False
             )
-        _attend_without_reading(encoder)
+        attend_without_reading(encoder)
         return encoder.train()
     encoder = _encoder(*_located(model.name, revision), model.trust_remote_code)
     if len(tokenizer) > encoder.config.vocab_size:
@@ -219,7 +219,7 @@ def _encoder(place: str, revision: str | None, trust_remote_code: bool) -> PreTr
             # Not registered as a module: its parameters do not belong to the encoder any more.
             object.__setattr__(loaded, _POOLER, loaded.pooler)
         loaded.pooler = None
-    _attend_without_reading(loaded)
+    attend_without_reading(loaded)
     return loaded.train()
 
 
@@ -229,7 +229,7 @@ _ATTENTION = "sdpa_without_reading"
 """PyTorch's fused attention, under a name of its own because its masks are made differently."""
 
 
-def _attend_without_reading(encoder: PreTrainedModel) -> None:
+def attend_without_reading(encoder: PreTrainedModel) -> None:
     """Let a forward pass read nothing back from its device; the result has the same bits.
 
     Transformers leaves the mask out for a batch without padding, and looks at the mask for that:

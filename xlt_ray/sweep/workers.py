@@ -152,6 +152,8 @@ def runtime_of(task: TrialTask) -> Runtime:
         zero_stage=resources["zero_stage"],
         offload=resources["offload"],
         micro_batch=resources["micro_batch"],
+        activation_checkpointing=resources["activation_checkpointing"],
+        compile=resources["compile"],
         threads=resources["cpus_per_worker"],
         device="cuda" if resources["gpus_per_worker"] else "cpu",
         gpu_share=resources["gpus_per_worker"] or 1.0,

@@ -19,10 +19,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.modeling.layers import checkpoint_activations, compile_layers
 from xlt_ray.store.gc import OPTIMIZER
 from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"
+
+BUCKET = 50_000_000
+"""Most gradients that ZeRO reduces at once, for which every process has a buffer in each backward
+pass: 100 MB in bf16. DeepSpeed's default is ten times that."""
 
 _LINEAR = nn.functional.linear
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -45,12 +50,17 @@ class Engine:
         import deepspeed
 
         self.zero_stage = runtime.zero_stage
+        _compute_in(network, settings["precision"], runtime.device)
+        if runtime.activation_checkpointing:
+            checkpoint_activations(network.get_submodule("encoder"))
+        if runtime.compile:
+            compile_layers(network.get_submodule("encoder"))
         self.micro_batch, self.accumulation = runtime.accumulation(settings["batch_size"])
         with _quiet():
             self._engine, self._optimizer, _, _ = deepspeed.initialize(
                 model=network,
                 model_parameters=_decayed(network, settings["weight_decay"]),
-                config=_config(settings, runtime, self.micro_batch, self.accumulation),
+                config=_config(network, settings, runtime, self.micro_batch, self.accumulation),
                 dist_init_required=False,
             )
         self.device = self._engine.device
@@ -151,6 +161,7 @@ class Engine:
         ZeRO 3 never, while the next stage needs the memory.
         """
         parameters, optimizer, adam = list(self.network.parameters()), self._optimizer, self._adam
+        torch.set_float32_matmul_precision("highest")
         self._engine.destroy()
         # ZeRO 3 replaces it with one that rounds differently, also for later trainings.
         nn.functional.linear = _LINEAR
@@ -237,10 +248,29 @@ class Engine:
         return list(next(getattr(optimizer, name) for name in _MASTERS if hasattr(optimizer, name)))
 
 
+def _compute_in(network: nn.Module, precision: str, device: str) -> None:
+    """Let a network compute in ``precision``; DeepSpeed itself sees to plain ``bf16``.
+
+    Under autocast the weights and gradients stay float32, whatever ZeRO does with them.
+    """
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    if precision == "bf16-mixed":
+        autocast = torch.autocast(device, torch.bfloat16)
+        network.forward = autocast(network.forward)
+
+
 def _config(
-    settings: Mapping[str, Any], runtime: Runtime, micro_batch: int, accumulation: int
+    network: nn.Module,
+    settings: Mapping[str, Any],
+    runtime: Runtime,
+    micro_batch: int,
+    accumulation: int,
 ) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": runtime.zero_stage}
+    num_weights = sum(parameter.numel() for parameter in network.parameters())
+    zero: dict[str, Any] = {
+        "stage": runtime.zero_stage,
+        "reduce_bucket_size": min(num_weights, BUCKET),
+    }
     # What ZeRO keeps in the node's memory; PyTorch's Adam steps it on the CPU.
     cpu = {"device": "cpu", "pin_memory": True}
     if runtime.offload != "none":

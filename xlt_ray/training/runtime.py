@@ -8,16 +8,17 @@ stage keeps them. *Neutral* fields change no bit. Neither is part of a key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from xlt_ray.config.diagnostics import Diagnosis
 
-NUMERIC = ("workers", "zero_stage", "offload", "micro_batch", "threads", "device")
+NUMERIC = ("workers", "zero_stage", "offload", "micro_batch", "compile", "threads", "device")
 NEUTRAL = (
     "cache",
     "gpu_share",
+    "activation_checkpointing",
     "progress_every",
     "evaluations",
     "watched",
@@ -41,6 +42,10 @@ class Runtime:
     """What DeepSpeed keeps in the node's memory: optimizer states, or weights as well."""
     micro_batch: int | None = None
     """Sequences per worker and pass; None for a worker's whole share of the batch."""
+    activation_checkpointing: bool = False
+    """Whether the backward pass computes activations again, which gives the same bits."""
+    compile: bool = False
+    """Whether the layers of the encoder are compiled."""
     threads: int = 1
     """CPU threads of each worker."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -65,10 +70,12 @@ class Runtime:
     """Sweep, trial and commit, for the record."""
 
     def numeric(self) -> dict[str, Any]:
-        """The numeric fields, for the record; offload only if it is used."""
-        fields = asdict(self)
-        neutral = {"offload"} if self.offload == "none" else set()
-        return {name: fields[name] for name in NUMERIC if name not in neutral}
+        """The numeric fields, for the record; offload and compile only if they are used."""
+        fields = {name: getattr(self, name) for name in NUMERIC}
+        unused = {"offload": "none", "compile": False}
+        return {
+            name: value for name, value in fields.items() if (name, value) not in unused.items()
+        }
 
     @property
     def memory_profile(self) -> str:
@@ -87,6 +94,8 @@ class Runtime:
             parts.append(f"zero {self.zero_stage} of {self.workers}")
         if self.offload != "none":
             parts.append(f"offload {self.offload}")
+        if self.activation_checkpointing:
+            parts.append("activation checkpointing")
         return ", ".join(parts)
 
     def accumulation(self, batch_size: int) -> tuple[int, int]:

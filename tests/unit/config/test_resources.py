@@ -45,6 +45,8 @@ GROUPS = st.fixed_dictionaries(
         "micro_batch": st.none() | st.integers(1, 9),
         "strategy": st.sampled_from(["pack", "spread", "strict_pack", "strict_spread"]),
         "offload": st.sampled_from(["none", "optimizer", "all"]),
+        "activation_checkpointing": st.booleans(),
+        "compile": st.booleans(),
     },
 )
 
@@ -87,6 +89,9 @@ def test_a_table_that_was_kept_beside_a_ledger_reads_the_same(
          "t.yaml:11: resources.by_model.toy:2x64.gpus_per_worker", "(trials of toy:2x64)"),
         ("  precision: bf16\n  zero_stage: 1\n  by_model: {toy:4x64: {zero_stage: 0}}\n",
          "t.yaml:9: resources.by_model.toy:4x64.zero_stage", "bf16 needs zero_stage 1, 2 or 3"),
+        ("  precision: bf16\n", "t.yaml:7: resources.precision", "precision: bf16-mixed"),
+        ("  precision: tf32\n", "t.yaml:7: resources.precision", "a trial has none"),
+        ("  compile: true\n  zero_stage: 3\n", "t.yaml:7: resources.compile", "zero_stage: 0, 1"),
         ("  by_model: {toy:4x64: {wrkers: 2}}\n",
          "t.yaml:7: resources.by_model.toy:4x64.wrkers", "did you mean workers?"),
         ("  by_model: {toy:4x64: {precision: bf16}}\n",
@@ -106,6 +111,8 @@ def test_what_cannot_be_together_is_refused_where_it_stands(
     "resources",
     [
         "  {gpus_per_worker: 0.25}\n",
+        "  {precision: bf16-mixed, activation_checkpointing: true, compile: true}\n",
+        "  {precision: tf32, gpus_per_worker: 1}\n",
         "  {gpus_per_worker: 1, zero_stage: 2, offload: optimizer}\n",
         "  {gpus_per_worker: 1, zero_stage: 3, offload: all, workers: 4, strategy: spread}\n",
         "  {gpus_per_worker: 1, zero_stage: 2, offload: optimizer,\n"

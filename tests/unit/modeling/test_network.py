@@ -160,10 +160,16 @@ def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
 ) -> None:
     network, batch = made(toy_encoder(), kind, DLFA).eval(), batch_of(kind)
     exact = network(batch).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(batch)
+    mixed.backward()
+    assert {gradient.dtype for gradient in gradients(network).values()} == {torch.float32}
+    network.zero_grad()
     rounded = network.to(torch.bfloat16)(batch)
     rounded.backward()
-    assert rounded.dtype == torch.float32
-    torch.testing.assert_close(rounded.detach(), exact, rtol=0.03, atol=0.03)
+    for loss in (mixed, rounded):
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss.detach(), exact, rtol=0.03, atol=0.03)
 
 
 def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None:

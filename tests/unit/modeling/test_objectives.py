@@ -172,6 +172,9 @@ def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
 ) -> None:
     network, batch = example(toy_encoder(), objective, temperature=1.0)
     exact = network(batch).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(batch)
     rounded = network.to(torch.bfloat16)(batch)
-    assert rounded.dtype == torch.float32
-    torch.testing.assert_close(rounded.detach(), exact, rtol=0.05, atol=0.05)
+    for loss in (mixed, rounded):
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss.detach(), exact, rtol=0.05, atol=0.05)

@@ -264,11 +264,16 @@ def test_a_batch_without_labelled_rows_gives_zero_loss(
 
 @every
 def test_bf16_networks_give_a_float32_loss(toy_encoder: Encoders, settings: methods.Robust) -> None:
-    network = robust_network(plain(toy_encoder()), settings, SPECIAL).to(torch.bfloat16)
-    loss = network(batch_of())
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.isfinite()
+    network = robust_network(plain(toy_encoder()), settings, SPECIAL)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network(batch_of())
+    mixed.backward()
+    network.zero_grad()
+    rounded = network.to(torch.bfloat16)(batch_of())
+    rounded.backward()
+    for loss in (mixed, rounded):
+        assert loss.dtype == torch.float32
+        assert loss.isfinite()
 
 
 @pytest.mark.parametrize(

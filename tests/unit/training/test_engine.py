@@ -47,6 +47,52 @@ def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: 
         assert not hasattr(parameter, "ds_tensor")
 
 
+ROWS = {"rows": torch.randn(4, 3, generator=torch.Generator().manual_seed(0))}
+
+
+def squared() -> Squared:
+    torch.manual_seed(0)
+    return Squared(3, 2)
+
+
+def test_mixed_precision_is_autocast_with_weights_in_float32() -> None:
+    join_process_group(0, 1, "cpu")
+    ours, plain = squared(), squared()
+    engine = Engine(ours, {**SETTINGS, "precision": "bf16-mixed"}, Runtime(cache=Path("cache")))
+    adam = torch.optim.AdamW(plain.parameters(), lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = plain(ROWS)
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+        adam.step()
+        assert engine.step([ROWS], 0.1).item() == pytest.approx(loss.item(), rel=1e-6)
+    assert loss.item() != pytest.approx(plain(ROWS).item(), rel=1e-4), "what float32 gives"
+    for name, parameter in plain.named_parameters():
+        assert ours.get_parameter(name).dtype == torch.float32
+        torch.testing.assert_close(ours.get_parameter(name), parameter)
+    engine.close()
+
+
+def test_tf32_is_allowed_during_its_trainings_alone() -> None:
+    join_process_group(0, 1, "cpu")
+    assert torch.get_float32_matmul_precision() == "highest"
+    engine = Engine(squared(), {**SETTINGS, "precision": "tf32"}, Runtime(cache=Path("cache")))
+    assert torch.get_float32_matmul_precision() == "high"
+    engine.close()
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+def test_buffers_of_zero_are_no_larger_than_the_network(zero_stage: int) -> None:
+    join_process_group(0, 1, "cpu")
+    network = squared()
+    engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
+    assert engine._optimizer.reduce_bucket_size == 8, "6 weights and 2 biases"
+    engine.close()
+
+
 class Rounded(Engine):
     """An engine whose network computes in bf16, and whose masters are what it is given."""
 

@@ -66,8 +66,10 @@ def test_the_record_keeps_the_micro_batch_that_was_used() -> None:
     assert fitted.numeric() == runtime(micro_batch=4).numeric()
 
 
-def test_the_record_tells_of_offload_only_where_there_is_some() -> None:
-    assert "offload" not in runtime().numeric()
+def test_the_record_tells_of_offload_and_compilation_only_where_they_are() -> None:
+    assert not {"offload", "compile"} & runtime().numeric().keys()
+    assert runtime(compile=True).numeric()["compile"] is True
+    assert runtime(activation_checkpointing=True).numeric() == runtime().numeric()
     assert runtime(offload="all").numeric()["offload"] == "all"
     assert runtime(gpu_share=0.25).numeric() == runtime().numeric()
 
@@ -76,6 +78,7 @@ def test_everything_that_decides_memory_beside_the_model_is_another_footing() ->
     ways: list[dict[str, Any]] = [
         {},
         {"device": "cuda"},
+        {"device": "cuda", "activation_checkpointing": True},
         {"device": "cuda", "gpu_share": 0.5},
         {"device": "cuda", "gpu_share": 0.25},
         {"device": "cuda", "zero_stage": 2},

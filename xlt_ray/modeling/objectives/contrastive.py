@@ -69,7 +69,9 @@ class ContrastiveNetwork(nn.Module):
             name.removeprefix(OTHER): part for name, part in batch.items() if name.startswith(OTHER)
         }
         theirs, unused_too = self._vectors(others)
-        logits = (self._grouped(ours) @ self._grouped(theirs).transpose(1, 2)) / self._temperature
+        # A softmax at temperature 0.05 needs more than the three digits of bf16.
+        with torch.autocast(ours.device.type, enabled=False):
+            logits = self._grouped(ours) @ self._grouped(theirs).transpose(1, 2) / self._temperature
         meanings = self._grouped(batch["sentence"].unsqueeze(-1))
         same = (meanings == meanings.transpose(1, 2)) & ~torch.eye(
             self._group, dtype=torch.bool, device=logits.device
