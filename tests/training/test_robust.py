@@ -93,7 +93,7 @@ def test_accumulation_and_sharding_move_weights_by_rounding_alone(
 
 
 ATTACK = AdversarialRobust(method="adversarial", steps=5, step_size=0.03, epsilon=0.08, norm="l2")
-LEARN = ("intermediate=null", "target.task=toy-tagging", "target.size=600", "target.epochs=5",
+LEARN = ("intermediate=null", "target.task=toy-tagging", "target.size=600", "target.epochs=8",
          "target.hybrid.ratio=0", "target.fusion={method: none}")  # fmt: skip
 DEFENCE = "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilon: 0.08}"
 
@@ -126,7 +126,7 @@ def test_adversarial_training_defends_against_an_attack(bench: Bench, tmp_path: 
     defended_clean, defended_hit = attacked(bench, tmp_path, *LEARN, DEFENCE)
     assert hit > clean
     assert defended_hit > defended_clean
-    assert defended_hit < 0.9 * hit
+    assert defended_hit < 0.7 * hit
 
 
 @pytest.mark.parametrize("robust", ["adversarial", "random"])

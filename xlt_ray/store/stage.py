@@ -19,11 +19,11 @@ Kind = Literal["model", "align", "trunk", "intermediate", "target", "few_shot", 
 
 VERSIONS: Mapping[Kind, int] = {
     "model": 1,
-    "align": 2,
-    "trunk": 2,
-    "intermediate": 2,
-    "target": 2,
-    "few_shot": 2,
+    "align": 3,
+    "trunk": 3,
+    "intermediate": 3,
+    "target": 3,
+    "few_shot": 3,
     "evaluate": 2,
 }
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from xlt_ray.errors import TrialFailure
 from xlt_ray.modeling.layers import checkpoint_activations, compile_layers
 from xlt_ray.store.gc import OPTIMIZER
+from xlt_ray.training.passes import Pass
 from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"
@@ -64,15 +65,18 @@ class Engine:
                 dist_init_required=False,
             )
         self.device = self._engine.device
+        if runtime.workers == 1 and runtime.zero_stage == 0:
+            # One worker has nobody to share its gradients with, and yet would copy them twice.
+            self._engine.enable_backward_allreduce = False
         self._open_states()
 
-    def step(self, micro_batches: list[dict[str, Tensor]], learning_rate: float) -> Tensor:
-        """One optimizer step over all micro-batches; returns this worker's loss."""
+    def step(self, micro_batches: list[list[Pass]], learning_rate: float) -> Tensor:
+        """One optimizer step over the passes of all micro-batches; returns this worker's loss."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         total = torch.zeros((), device=self.device)
-        for batch in micro_batches:
-            loss = self._engine(batch)
+        for passes in micro_batches:
+            loss = sum(self._engine(batch) for batch in passes)
             self._engine.backward(loss)
             self._engine.step()
             total += loss.detach() / len(micro_batches)
@@ -227,7 +231,7 @@ class Engine:
         """
         for master in self._masters:
             self._adam.state[master] = {
-                "step": torch.tensor(0.0),
+                "step": torch.zeros((), device=master.device),
                 **{moment: torch.zeros_like(master) for moment in _MOMENTS},
             }
         if self.zero_stage in (1, 2):
@@ -290,6 +294,7 @@ def _config(
                 "weight_decay": settings["weight_decay"],
                 # DeepSpeed's own Adam is compiled at first use; clusters lack compilers.
                 "torch_adam": True,
+                "fused": True,
             },
         },
         "zero_optimization": zero,

@@ -12,18 +12,17 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from xlt_ray.config.trial import evaluation_points
 from xlt_ray.data.sampling import digest_of
-from xlt_ray.data.text.pipeline import Batch, Batches
+from xlt_ray.data.text.pipeline import Batches
 from xlt_ray.errors import TrialFailure
-from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.store.canonical import from_fields
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import StageRecord
@@ -32,7 +31,8 @@ from xlt_ray.store.store import StageStore
 from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.final_weights import KeptWeights
-from xlt_ray.training.load import TrainingContext, tensors_of
+from xlt_ray.training.load import TrainingContext
+from xlt_ray.training.passes import passes_of
 from xlt_ray.training.schedules import learning_rate
 
 
@@ -98,6 +98,9 @@ class Stop(Exception):
 
 TICK_S = 1.0
 """Seconds between two :class:`Ticked` events."""
+LOOKS = 0.25
+"""Share of the shorter one of this and the interval of saves after which a training looks at its
+loss and at the clock: a look waits for the device, and for the other workers."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class TrainingSetup:
     """Dev metrics by watched language, if any is watched."""
     coverage: Mapping[str, float] = field(default_factory=dict)
     """Share of words found in a ``lexicon`` or in lists of ``neighbours``, if these are used."""
+    is_divisible: bool = True
+    """Whether any rows of a batch may be computed together (:func:`passes_of`)."""
 
 
 @dataclass
@@ -122,9 +127,8 @@ class TrainState:
     step: int = 0
     first_step: int = 0
     """First step of this stage: the steps of the trunk that it continues."""
-    loss: float = 0.0
-    """Sum of the training loss since the last evaluation."""
-    loss_steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Sum of each worker's training loss since the last evaluation."""
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     profiles: list[dict[str, Any]] = field(default_factory=list)
@@ -154,6 +158,8 @@ class Training:
         self._measured: tuple[int, float] | None = None
         """Examples and time of the last evaluation in this process."""
         self._state = TrainState()
+        self._loss = torch.zeros((), dtype=torch.float64, device=engine.device)
+        """Sum of this worker's loss since the last evaluation."""
 
     def run(self) -> Generator[Evaluated | Ticked, None, TrainState]:
         """Train from the last progress, or from the trunk before this stage, to the end.
@@ -174,28 +180,30 @@ class Training:
         if state.step == state.first_step:
             state.profiles = self._profiles()
         points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
-        saved = ticked = time.monotonic()
+        began = saved = ticked = time.monotonic()
+        looked_at, look_at = state.step, state.step + 1
         while state.step < num_steps:
-            began = time.monotonic()
-            batch = self._share_of(setup.batches.batch(state.step))
-            seed_step(stage.seed, state.step, group.rank)
-            loss = self._engine.step(batch, learning_rate(state.step, num_steps, settings))
+            self._step(learning_rate(state.step, num_steps, settings))
             state.step += 1
-            state.loss += self._finite(loss)
-            state.loss_steps += 1
+            is_point = state.step in points
+            if not (is_point or state.step == num_steps or state.step >= look_at):
+                continue
+            state.losses = self._losses()
             now = time.monotonic()
             state.seconds += now - began
-            is_point = state.step in points
             if is_point:
                 # All workers use the leader's scores, so that they decide alike.
                 state.history.append(group.share(self._evaluated()))
                 state.profiles += self._profiles()
-            for weights in self._kept:
-                weights.after_step(self._engine, state.step, state.history)
+                for weights in self._kept:
+                    weights.after_step(self._engine, state.step, state.history)
+            interval = LOOKS * min(TICK_S, runtime.progress_every)
+            steps_until = int(interval * (state.step - looked_at) / max(now - began, 1e-6))
             # All workers use the leader's clock, so that they act at the same step.
-            is_due, is_tick = group.share(
-                (now - saved >= runtime.progress_every, now - ticked > TICK_S)
+            is_due, is_tick, steps_until = group.share(
+                (now - saved >= runtime.progress_every, now - ticked > TICK_S, steps_until)
             )
+            looked_at, look_at = state.step, state.step + max(steps_until, 1)
             if state.step < num_steps and (is_point or is_due):
                 self._save()
                 saved = time.monotonic()
@@ -208,41 +216,33 @@ class Training:
                     self._save()
                     raise
                 ticked = time.monotonic()
+            began = time.monotonic()
         return state
 
-    def _share_of(self, batch: Batch) -> list[dict[str, Tensor]]:
-        """This worker's rows as micro-batches, with the denominator that makes them add up.
+    def _step(self, rate: float) -> None:
+        """One optimizer step at learning rate ``rate``."""
+        setup, group, step = self._setup, self._context.group, self._state.step
+        micro_batches = passes_of(
+            setup.batches.batch(step),
+            group.rank,
+            self._context.runtime.workers,
+            self._engine.accumulation,
+            self._engine.device,
+            is_divisible=setup.is_divisible,
+        )
+        seed_step(self._stage.seed, step, group.rank)
+        self._loss += self._engine.step(micro_batches, rate)
 
-        DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
-        by the labels of the *whole* batch over the number of parts. A batch of another size than
-        usual is split as evenly as possible; an empty part computes one row, which counts nothing.
-        """
-        device, accumulation = self._engine.device, self._engine.accumulation
-        parts = self._context.runtime.workers * accumulation
-        num_labels, num_rows = int((batch["labels"] != IGNORED).sum()), len(batch["labels"])
-        denominator = torch.tensor(max(num_labels, 1) / parts, device=device)
-        shares = []
-        first = self._context.group.rank * accumulation
-        for part in range(first, first + accumulation):
-            rows = slice(num_rows * part // parts, num_rows * (part + 1) // parts)
-            is_empty = rows.start == rows.stop
-            rows = slice(0, 1) if is_empty else rows
-            arrays = {name: np.ascontiguousarray(array[rows]) for name, array in batch.items()}
-            divisor = denominator * math.inf if is_empty else denominator
-            shares.append({**tensors_of(arrays, device), "denominator": divisor})
-        return shares
-
-    def _finite(self, loss: Tensor) -> float:
-        """The loss of the whole batch, over all workers; TrialFailure if it is not finite."""
-        group = self._context.group
-        value = sum(group.gather(float(loss))) / group.size
-        if not math.isfinite(value):
+    def _losses(self) -> list[float]:
+        """Sums of the workers' losses since the last evaluation; TrialFailure if not finite."""
+        losses = self._context.group.gather(float(self._loss))
+        if not all(math.isfinite(loss) for loss in losses):
             raise TrialFailure(
-                f"{self._stage.label}: the loss is {value} at step {self._state.step}",
+                f"{self._stage.label}: the loss is {sum(losses)} at step {self._state.step}",
                 cause="nan",
                 advice="a lower learning rate or a longer warm-up may help",
             )
-        return value
+        return losses
 
     def _when(self) -> dict[str, int]:
         step = self._state.step
@@ -251,8 +251,10 @@ class Training:
     def _evaluated(self) -> dict[str, Any]:
         """An entry of the history: dev metrics, and what is cheap to know about this process."""
         state, network = self._state, self._engine.network
-        metrics = {"loss": state.loss / state.loss_steps}
-        state.loss, state.loss_steps = 0.0, 0
+        before = state.history[-1]["step"] if state.history else state.first_step
+        metrics = {"loss": fmean(state.losses) / (state.step - before)}
+        state.losses = [0.0] * len(state.losses)
+        self._loss.zero_()
         entry: dict[str, Any] = {
             **self._when(),
             "metrics": metrics,
@@ -303,7 +305,10 @@ class Training:
             self._engine.load(folder, progress.step)
             for weights in self._kept:
                 weights.load(folder)
-            return from_fields(TrainState, progress.state)
+            state = from_fields(TrainState, progress.state)
+            own = state.losses if len(state.losses) == group.size else [fmean(state.losses)]
+            self._loss.fill_(own[group.rank % len(own)])
+            return state
         trunk = group.from_leader(lambda: _trunk_below(self._stage, store))
         if trunk is None:
             return TrainState()

@@ -21,6 +21,7 @@ from xlt_ray.config.methods import (
     SAMPLINGS,
     Alignment,
     AugmentRobust,
+    Contrastive,
     MaskedAlignment,
     MonolingualLm,
     Robust,
@@ -87,7 +88,14 @@ def alignment_setup(
         evaluate = partial(masked_scores, batches=held_out)
     batches = alignment_batches(source, settings, pipeline, stage.seed)
     coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
-    return TrainingSetup(network, batches, stage.settings["steps"], evaluate, coverage=coverage)
+    return TrainingSetup(
+        network,
+        batches,
+        stage.settings["steps"],
+        evaluate,
+        coverage=coverage,
+        is_divisible=not isinstance(settings, Contrastive),
+    )
 
 
 def supervised_setup(

@@ -135,7 +135,7 @@ def train(toy, toy_pipeline):
 
 def rows_of(batches, num_steps):
     return [
-        (tuple(ids.tolist()), int(label))
+        (tuple(piece for piece in ids.tolist() if piece), int(label))
         for step in range(num_steps)
         for ids, label in zip(
             *(batches.batch(step)[name] for name in ("input_ids", "labels")), strict=True

@@ -85,7 +85,7 @@ def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
 def test_every_option_stands_beside_its_context(files, make_tokenizer, tmp_path):
     tokenizer = make_tokenizer("cqxyz")
     batch = train(files(TRAIN, LINE), tokenizer, tmp_path).batch(0)
-    assert batch["input_ids"].shape == (4, 3, 8)
+    assert batch["input_ids"].shape == (4, 3, 6)
     assert batch["labels"].tolist() == [2] * 4
     texts = [tokenizer.decode(ids[mask == 1]) for ids, mask in
              zip(batch["input_ids"][0], batch["attention_mask"][0], strict=True)]  # fmt: skip

@@ -42,16 +42,17 @@ def test_a_pair_loses_from_its_longer_sentence_and_never_exceeds_the_limit(first
     assert batch["input_ids"][0, other].tolist() == list(range(100, 100 + kept[1]))
 
 
-def test_length_is_a_multiple_of_eight_up_to_the_limit():
-    lengths = [collate([(sentence(n),)], TEMPLATE, 20)[0]["input_ids"].shape[1] for n in (1, 7, 30)]
-    assert lengths == [8, 16, 20]
+def test_a_batch_is_as_long_as_its_longest_row_up_to_the_limit():
+    rows = [(sentence(length),) for length in (1, 7, 30)]
+    lengths = [collate(rows[:end], TEMPLATE, 20)[0]["input_ids"].shape[1] for end in (1, 2, 3)]
+    assert lengths == [3, 9, 20]
 
 
 def test_padding_is_masked_and_types_mark_the_second_sentence():
     batch, _ = collate([(sentence(1), sentence(2)), (sentence(4), sentence(5))], TEMPLATE, 32)
     assert batch["attention_mask"].sum(1).tolist() == [6, 12]
-    assert batch["input_ids"][0, 6:].tolist() == [0] * 10
-    assert batch["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1] + [0] * 10
+    assert batch["input_ids"][0, 6:].tolist() == [0] * 6
+    assert batch["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1] + [0] * 6
 
 
 def test_a_limit_without_room_for_words_is_refused():

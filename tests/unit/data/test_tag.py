@@ -11,7 +11,7 @@ from tests.unit.data.conftest import decoded_with
 from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.batches.supervised import TrainBatches
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import IGNORED, Sentence, template_of
+from xlt_ray.data.text.pipeline import IGNORED, Encoded, Sentence, template_of
 from xlt_ray.data.types.base import Frame, kind_of
 from xlt_ray.data.types.tag import TagExample
 
@@ -102,8 +102,11 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
 @given(FERTILITY, st.integers(3, 20), st.integers(0, 3))
 def test_a_pass_over_the_training_set_asks_every_word_once(template, fertility, max_length, seed):
     examples, sentences = examples_of(fertility, seed), sentences_of(fertility)
+    columns: list[np.ndarray] = []
+    for arrays in zip(*((sentence.pieces, sentence.ends) for sentence in sentences), strict=True):
+        columns += [np.concatenate(arrays), np.cumsum([0, *(len(array) for array in arrays)])]
     batches = TrainBatches(
-        TASK, Frame(template, max_length), sentences, examples, np.arange(len(examples)),
+        TASK, Frame(template, max_length), Encoded(columns), examples, np.arange(len(examples)),
         batch_size=len(examples), seed=seed,
     )  # fmt: skip
     batch = batches.batch(0)

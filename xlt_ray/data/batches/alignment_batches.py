@@ -1,14 +1,15 @@
 """Batches of parallel text for alignment stages and for the masked LM of mixtures.
 
 Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the language, or
-the pair of languages, first (uniformly, so that small ones are not drowned), then a sentence.
+the pair of languages, first (uniformly, so that small ones are not drowned), then a sentence. Those
+of masked LM are put together by length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from xlt_ray.config.methods import (
     Weam,
     method_named,
 )
+from xlt_ray.data.batches.length_pools import DrawnPools
 from xlt_ray.data.sampling import generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.code_switching import SwitchableTable
@@ -47,9 +49,10 @@ from xlt_ray.data.text.pipeline import (
 from xlt_ray.data.text.word_alignment import WordAlignments, word_alignments
 from xlt_ray.errors import DataError
 
-DrawRow = Callable[[np.random.Generator], Row]
-"""Draws a random row of one or two sentences."""
-Table = TypeVar("Table", Encoded, SwitchableTable)
+Place = TypeVar("Place")
+"""What says which sentence, or which pair of them, a row shows."""
+SentencePlace = tuple[int, int]
+"""Number of a table, and of a sentence in it."""
 
 
 def alignment_batches(
@@ -110,26 +113,39 @@ class Masking:
         return {**batch, **hidden}, places
 
 
-class MaskedBatches:
-    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset."""
+class MaskedBatches(Generic[Place]):
+    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset.
+
+    Args:
+        draw: draws what a row shows.
+        plain: that row as it is, by whose length rows are put together.
+        switched: that row with words switched by chance; None to show the plain one.
+        coverage: share of the words that the lexicon has, where words are switched.
+    """
 
     def __init__(
         self,
-        draw_row: DrawRow,
+        draw: Callable[[np.random.Generator], Place],
+        plain: Callable[[Place], Row],
         settings: MaskedAlignment,
         pipeline: TextPipeline,
         seed: int,
         *,
+        switched: Callable[[Place, np.random.Generator], Row] | None = None,
         coverage: float | None = None,
     ) -> None:
-        """``coverage``: share of the words that the lexicon has, where words are switched."""
         self.coverage = {} if coverage is None else {"lexicon": coverage}
-        self._draw_row, self._settings, self._seed = draw_row, settings, seed
+        self._drawn = DrawnPools(
+            "alignment", seed, settings.batch_size, draw, lambda place: _length(plain(place))
+        )
+        self._row = switched or (lambda place, _: plain(place))
+        self._settings, self._seed = settings, seed
         self._masking = Masking(pipeline, settings.mask)
 
     def batch(self, step: int) -> Batch:
-        random, settings = generator("alignment", self._seed, step), self._settings
-        rows = [self._draw_row(random) for _ in range(settings.batch_size)]
+        settings = self._settings
+        random = generator("masking", self._seed, step)
+        rows = [self._row(place, random) for place in self._drawn.batch(step)]
         batch, places = self._masking.batch(rows, random)
         if isinstance(settings, TranslationLm) and settings.reset_positions:
             batch["position_ids"] = _positions(batch["input_ids"].shape, places)
@@ -138,15 +154,15 @@ class MaskedBatches:
 
 def code_switched_batches(
     source: Source, settings: CodeSwitchMlm, pipeline: TextPipeline, seed: int
-) -> MaskedBatches:
+) -> MaskedBatches[SentencePlace]:
     """Single sentences with words switched into the other languages of the stage."""
     languages = languages_of(source, settings)
-    tables = []
+    plain, tables = [], []
     for language in languages:
         text = source.parallel(language)
-        table = encoded_parallel(source, language, text, pipeline)
+        plain.append(encoded_parallel(source, language, text, pipeline))
         words = (sentence.split() for sentence in text.values())
-        tables.append(SwitchableTable(table, words, source, language, languages, pipeline))
+        tables.append(SwitchableTable(plain[-1], words, source, language, languages, pipeline))
     if settings.switch > 0 and not any(table.coverage for table in tables):
         raise DataError(
             f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)} that has"
@@ -154,28 +170,30 @@ def code_switched_batches(
             remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
             " align.objective tlm",
         )
-    draw_row = _draw_from(
-        tables, lambda table, number, random: table.switched(number, settings.switch, random)
-    )
+
+    def switched(place: SentencePlace, random: np.random.Generator) -> Row:
+        table, number = place
+        return (tables[table].switched(number, settings.switch, random),)
+
     coverage = float(np.mean([table.coverage for table in tables]))
-    return MaskedBatches(draw_row, settings, pipeline, seed, coverage=coverage)
+    draw, row = _sentences_of(plain)
+    return MaskedBatches(draw, row, settings, pipeline, seed, switched=switched, coverage=coverage)
 
 
 def monolingual_batches(
     source: Source, settings: MonolingualLm, pipeline: TextPipeline, seed: int
-) -> MaskedBatches:
+) -> MaskedBatches[SentencePlace]:
     """Single sentences as they are: what alignment objectives are to be compared with."""
     tables = [
         encoded_parallel(source, language, source.parallel(language), pipeline)
         for language in languages_of(source, settings)
     ]
-    draw_row = _draw_from(tables, lambda table, number, _: table[number])
-    return MaskedBatches(draw_row, settings, pipeline, seed)
+    return MaskedBatches(*_sentences_of(tables), settings, pipeline, seed)
 
 
 def translation_batches(
     source: Source, settings: TranslationLm, pipeline: TextPipeline, seed: int
-) -> MaskedBatches:
+) -> MaskedBatches[Drawn]:
     """A sentence and its translation (XLM, arXiv 1901.07291, section 3.3).
 
     XLM begins positions anew at the second sentence, so that a word and its translation have
@@ -183,22 +201,25 @@ def translation_batches(
     here it is a setting that is off by default. XLM's language embeddings are left out.
     """
     pairs = sentence_pairs(source, settings, pipeline)
-    return MaskedBatches(
-        lambda random: pairs.sentences(pairs.draw(random)), settings, pipeline, seed
-    )
+    return MaskedBatches(pairs.draw, pairs.sentences, settings, pipeline, seed)
 
 
-def _draw_from(
-    tables: Sequence[Table], sentence: Callable[[Table, int, np.random.Generator], Sentence]
-) -> DrawRow:
-    """Draws a table, then one of its sentences."""
+def _sentences_of(
+    tables: Sequence[Encoded],
+) -> tuple[Callable[[np.random.Generator], SentencePlace], Callable[[SentencePlace], Row]]:
+    """What draws a table, then one of its sentences; and what reads the sentence."""
 
-    def draw_row(random: np.random.Generator) -> Row:
+    def draw(random: np.random.Generator) -> SentencePlace:
         draws = random.random(2)
-        table = tables[int(draws[0] * len(tables))]
-        return (sentence(table, int(draws[1] * len(table)), random),)
+        table = int(draws[0] * len(tables))
+        return table, int(draws[1] * len(tables[table]))
 
-    return draw_row
+    return draw, lambda place: (tables[place[0]][place[1]],)
+
+
+def _length(row: Row) -> int:
+    """Pieces of all sentences of a row."""
+    return sum(len(sentence.pieces) for sentence in row)
 
 
 def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
@@ -233,38 +254,24 @@ def held_out_batches(
 
 
 OTHER = "other_"
+"""Arrays of translations are named so, which have a length of their own."""
+SWAP = "swap"
 
 
-class _PairBatches:
-    """What draws pairs of sentences, an endless sequence of batches."""
-
-    stream: ClassVar[str]
-
-    def __init__(self, source: Source, settings: Any, pipeline: TextPipeline, seed: int) -> None:
-        self._pairs = sentence_pairs(source, settings, pipeline)
-        self._source, self._settings, self._pipeline = source, settings, pipeline
-        self._seed = seed
-
-    def _draw(self, step: int) -> tuple[np.random.Generator, list[Drawn], list[Row]]:
-        random = generator(self.stream, self._seed, step)
-        drawn = [self._pairs.draw(random) for _ in range(self._settings.batch_size)]
-        return random, drawn, [self._pairs.sentences(pair) for pair in drawn]
-
-
-class ContrastBatches(_PairBatches):
+class ContrastBatches:
     """Sentences and their translations, each encoded by itself.
 
     A translation has the names of its sentence after ``other_``. ``sentence`` ``(batch,)`` numbers
     the meaning, so that a sentence that was drawn twice is not a negative of itself; ``labels``
-    ``(batch,)`` is the place of a row in its group.
+    ``(batch,)`` is the place of a row in its group. Rows are compared with each other, so they stay
+    as they were drawn: among those of like length others would be hard to tell apart.
     """
-
-    stream = "contrast"
 
     def __init__(
         self, source: Source, settings: Contrastive, pipeline: TextPipeline, seed: int
     ) -> None:
-        super().__init__(source, settings, pipeline, seed)
+        self._pairs = sentence_pairs(source, settings, pipeline)
+        self._settings, self._pipeline, self._seed = settings, pipeline, seed
         names = sorted({name for places in self._pairs.places.values() for name in places})
         numbers = {name: number for number, name in enumerate(names)}
         self._meanings = {
@@ -273,7 +280,9 @@ class ContrastBatches(_PairBatches):
         }
 
     def batch(self, step: int) -> Batch:
-        _, drawn, rows = self._draw(step)
+        random = generator("contrast", self._seed, step)
+        drawn = [self._pairs.draw(random) for _ in range(self._settings.batch_size)]
+        rows = [self._pairs.sentences(pair) for pair in drawn]
         batch, translations = (
             self._pipeline.collated([(row[side],) for row in rows])[0] for side in (0, 1)
         )
@@ -285,7 +294,7 @@ class ContrastBatches(_PairBatches):
         }
 
 
-class SwappedBatches(_PairBatches):
+class SwappedBatches:
     """Masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
 
     Where the word of a piece is aligned, its row of ``swap`` has equal weights, summing to 1, on
@@ -294,21 +303,30 @@ class SwappedBatches(_PairBatches):
     from the cache, when they are first drawn.
     """
 
-    stream = "word-swaps"
-
     def __init__(self, source: Source, settings: Weam, pipeline: TextPipeline, seed: int) -> None:
-        super().__init__(source, settings, pipeline, seed)
+        self._pairs = sentence_pairs(source, settings, pipeline)
+        self._source, self._settings, self._seed = source, settings, seed
+        self._cache_dir = pipeline.cache_dir
+        self._drawn = DrawnPools(
+            "alignment",
+            seed,
+            settings.batch_size,
+            self._pairs.draw,
+            lambda pair: _length(self._pairs.sentences(pair)),
+        )
         self._masking = Masking(pipeline, settings.mask)
         self._alignments = cache(self._aligned)
 
     def batch(self, step: int) -> Batch:
-        random, drawn, rows = self._draw(step)
+        drawn = self._drawn.batch(step)
+        rows = [self._pairs.sentences(pair) for pair in drawn]
+        random = generator("masking", self._seed, step)
         batch, places = self._masking.batch(rows, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
         for number, (pair, row) in enumerate(zip(drawn, rows, strict=True)):
             _fill(swap[number], self._links(pair), row, places[number])
-        return {**batch, "swap": swap}
+        return {**batch, SWAP: swap}
 
     def _links(self, pair: Drawn) -> np.ndarray:
         """(num_links, 2): places of words in the sentence drawn first, in its translation."""
@@ -321,8 +339,7 @@ class SwappedBatches(_PairBatches):
     def _aligned(self, first: str, second: str) -> tuple[WordAlignments, np.ndarray]:
         """Alignments, and the number among them of every sentence of the first language."""
         how = {"aligner": self._settings.aligner, "symmetrise": self._settings.symmetrise}
-        cache_dir = self._pipeline.cache_dir
-        alignments = word_alignments(self._source, first, second, **how, cache_dir=cache_dir)
+        alignments = word_alignments(self._source, first, second, **how, cache_dir=self._cache_dir)
         numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
         shared = self._pairs.shared(first, second)
         numbers[shared[:, 0]] = np.arange(len(shared))

@@ -1,9 +1,10 @@
 """Batches for supervised training, as padded numpy arrays.
 
 Training batch ``step`` is a pure function of (seed, step), so an interrupted run continues with the
-number of its next step. Examples are visited in one shuffle per epoch; a batch has exactly
-``batch_size`` of them, and the last batch of an epoch continues into the order of the next. An
-example is one row, except that a long tagged sentence has a row for each of its parts.
+number of its next step. Examples are visited in one shuffle per epoch, those of like length
+together; a batch has exactly ``batch_size`` of them, and the last batch of an epoch continues into
+the order of the next. An example is one row, except that a long tagged sentence has a row for each
+of its parts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from xlt_ray.config.facts import Split
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid, Ranking, Size
 from xlt_ray.data.batches.crosslingual import Crossing, crossing_of
+from xlt_ray.data.batches.length_pools import by_length
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sampling import digest_of, first_of, generator
 from xlt_ray.data.sources.base import Source
@@ -64,6 +66,7 @@ class TrainBatches:
         self.task, self.batch_size = task, batch_size
         self._kind, self._frame = kind_of(task), frame
         width, size = self._kind.width, len(examples)
+        self._lengths = self._kind.lengths(table.num_pieces().reshape(-1, width), frame)
         self._rows = self._plain = Rows(table, width, size)
         self._places, self._seed = places, seed
         self._examples = examples
@@ -132,7 +135,14 @@ class TrainBatches:
     def _shuffle(self, epoch: int) -> np.ndarray:
         if self._is_nested:
             return self._places
-        return generator("train-order", self._seed, epoch).permutation(self._places)
+        random = generator("train-order", self._seed, epoch)
+        order = random.permutation(self._places)
+        if self._kind.compares_rows:
+            return order
+        # Copies are about as long as their examples, and so are translations.
+        lengths = self._lengths[order % len(self._plain)]
+        first = -epoch * self.num_examples % self.batch_size
+        return order[by_length(lengths, self.batch_size, random, first=first)]
 
 
 def train_batches(

@@ -40,9 +40,8 @@ def collate(
 ) -> tuple[Batch, list[list[slice]]]:
     """The arrays of ``rows`` without labels, and where each row's sentences stand in them.
 
-    A batch is as long as its longest row, rounded up to a multiple of 8 and capped by
-    ``max_length``. Rows that are too long lose pieces from the end; of a pair the longer sentence
-    loses first.
+    A batch is as long as its longest row, at most ``max_length``. Rows that are too long lose
+    pieces from the end; of a pair the longer sentence loses first.
     """
     num_sentences = len(rows[0])
     parts = template.parts(num_sentences)
@@ -53,8 +52,7 @@ def collate(
             remedy=f"at least {template.num_special(num_sentences) + num_sentences} is needed",
         )
     kept_lengths = [_kept([len(sentence.pieces) for sentence in row], room) for row in rows]
-    longest = max(sum(lengths) for lengths in kept_lengths) + template.num_special(num_sentences)
-    length = min(-(-longest // 8) * 8, max_length)
+    length = max(sum(lengths) for lengths in kept_lengths) + template.num_special(num_sentences)
     ids = np.full((len(rows), length), template.pad_id, np.int64)
     mask = np.zeros((len(rows), length), np.int64)
     types = np.zeros((len(rows), length), np.int64)

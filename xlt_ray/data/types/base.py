@@ -137,6 +137,9 @@ class TaskType(ABC):
     """What its examples are."""
     has_places = False
     """Whether its table keeps where in the text every piece stands."""
+    compares_rows = False
+    """Whether rows of a training batch are compared with each other, so that rows of like length
+    would be another training."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -223,6 +226,13 @@ class TaskType(ABC):
     def shown(self, row: Row) -> Sequence[Row]:
         """The sentences of an example that a network sees together, one or two each time."""
         return [row]
+
+    def lengths(self, num_pieces: np.ndarray, frame: Frame) -> np.ndarray:
+        """(num_examples,) int64: most pieces that a network sees together of each example, whose
+        sentences have ``num_pieces`` (num_examples, width)."""
+        shown: Sequence[Any] = self.shown(tuple(num_pieces.T))
+        lengths = [np.minimum(sum(part), frame.room(len(part))) for part in shown]
+        return np.max(lengths, axis=0)
 
     def cut(self, rows: Rows, examples: Sequence[Any], frame: Frame) -> float:
         """Share of the examples of which a row has no room for everything; 0.0 of none."""

@@ -74,6 +74,7 @@ class RankingType(SentenceVectorsType):
 
     example = RankingExample
     width = 2
+    compares_rows = True
 
     def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[RankingExample]:
         """Ids are those of the lines, which name each other by them."""

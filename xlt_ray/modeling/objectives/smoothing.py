@@ -20,6 +20,7 @@ hidden states; adding it to the word embeddings, the place the abstract names, i
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,11 +37,15 @@ class Smoothing:
 
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
         settings = self._settings
-        streams = [torch.Generator().manual_seed(seed) for seed in batch["noise_seed"].tolist()]
         shape = (*may.shape[1:-1], width)
         total = torch.zeros((), device=may.device)
-        for _ in range(settings.draws):
-            noise = torch.stack([_uniform(stream, shape, settings.norm) for stream in streams])
+        for draw in range(settings.draws):
+            noise = torch.stack(
+                [
+                    _uniform(seed, draw, shape, settings.norm)
+                    for seed in batch["noise_seed"].tolist()
+                ]
+            )
             total = total + loss_at(
                 projected(
                     settings.epsilon * noise.to(may.device) * may, settings.epsilon, settings.norm
@@ -49,10 +54,17 @@ class Smoothing:
         return total / settings.draws
 
 
-def _uniform(stream: torch.Generator, shape: tuple[int, ...], norm: str) -> Tensor:
-    """A point of the unit ball for every piece of one row, ``(..., length, width)``."""
+def _uniform(seed: int, draw: int, shape: tuple[int, ...], norm: str) -> Tensor:
+    """A point of the unit ball for every piece of one row, ``(..., length, width)``.
+
+    Piece by piece, so that a piece has the same one however long the row is padded.
+    """
+    *options, length, width = shape
+    random, radii = (np.random.default_rng((seed, draw, stream)) for stream in (0, 1))
     if norm == "linf":
-        return 2 * torch.rand(shape, generator=stream) - 1
-    direction = torch.randn(shape, generator=stream)
-    length = torch.rand((*shape[:-1], 1), generator=stream) ** (1 / shape[-1])
-    return direction / direction.norm(dim=-1, keepdim=True).clamp(min=TINY) * length
+        points = 2 * random.random((length, *options, width), np.float32) - 1
+    else:
+        points = random.standard_normal((length, *options, width), np.float32)
+        points /= np.maximum(np.linalg.norm(points, axis=-1, keepdims=True), TINY)
+        points *= radii.random((length, *options, 1), np.float32) ** (1 / width)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(points, 0, -2)))
