@@ -128,17 +128,12 @@ class _Tokenizer:
         )
         self.template = Template(single, pair, 0, None, frozenset(), 0)
 
-    def __call__(self, sentences: list[list[str]], **_: Any) -> _Encodings:
-        return _Encodings(
-            self._inner.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
-        )
-
-
-class _Encodings(dict[str, list[Any]]):
-    def __init__(self, rows: Sequence[Any]) -> None:
-        offsets = [row.offsets for row in rows]
-        super().__init__(input_ids=[row.ids for row in rows], offset_mapping=offsets)
-        self.word_ids = [row.word_ids for row in rows].__getitem__
+    def __call__(self, sentences: list[list[str]], **_: Any) -> dict[str, list[Any]]:
+        rows = self._inner.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
+        return {
+            "input_ids": [row.ids for row in rows],
+            "offset_mapping": [row.offsets for row in rows],
+        }
 
 
 def _listing(shares: Mapping[str, float]) -> str:

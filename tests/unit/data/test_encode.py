@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
+from xlt_ray.data.text.pipeline import TextPipeline, WordPieces, encode_words, template_of
 
 MODEL = Path(__file__).parents[4] / "shared" / "models" / "bible-mini"
 
@@ -66,6 +66,48 @@ def test_every_word_has_a_piece_even_one_that_is_normalised_away():
     assert sentence.ends.tolist() == [2, 3, 4]
     assert sentence.starts.tolist() == [0, 2, 3]
     assert len(empty.pieces) == len(empty.ends) == 0
+
+
+def byte_level_tokenizer():
+    """Writes the space before a word into its first piece, and takes it out of the offsets."""
+    pieces = {char: number for number, char in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    pieces |= {"\u0120a": 256, "ab": 257}
+    inner = Tokenizer(models.BPE(pieces, [("\u0120", "a"), ("a", "b")]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    inner.post_processor = processors.ByteLevel(trim_offsets=True)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="a", pad_token="a")
+
+
+@pytest.mark.parametrize("make", [byte_level_tokenizer, vanishing_tokenizer])
+def test_words_by_themselves_give_what_whole_lists_give(make):
+    tokenizer = make()
+    sentences = [["ab", "bab", "ab"], ["b", "ab", "aab"], ["ab"]]
+    whole = tokenizer(
+        sentences, is_split_into_words=True, add_special_tokens=False, return_offsets_mapping=True
+    )
+    encoded = encode_words(sentences, tokenizer, with_places=True)
+    for number, (words, sentence) in enumerate(zip(sentences, encoded, strict=True)):
+        owners = whole.word_ids(number)
+        assert sentence.pieces.tolist() == whole["input_ids"][number]
+        assert np.repeat(range(len(words)), np.diff(sentence.ends, prepend=0)).tolist() == owners
+        begins = np.cumsum([0, *map(len, words)])[owners]
+        assert (sentence.places == begins[:, None] + whole["offset_mapping"][number]).all()
+
+
+def test_a_word_that_repeats_is_tokenised_once(make_tokenizer):
+    tokenizer, seen = make_tokenizer(["a", "b"]), []
+
+    class Counting:
+        unk_token_id = tokenizer.unk_token_id
+
+        def __call__(self, lists, **settings):
+            seen.extend(word for words in lists for word in words)
+            return tokenizer(lists, **settings)
+
+    pieces = WordPieces(Counting())
+    for sentences in ([["a", "b", "a"], ["a"]], [["b", "a"], ["c"]]):
+        pieces.columns(sentences)
+    assert seen == ["a", "b", "c"]
 
 
 def table(sentences, tokenizer, folder, content="c", of="t"):

@@ -219,71 +219,82 @@ class Encoded:
 def encode_words(
     sentences: Sequence[Sequence[str]], tokenizer: Any, *, with_places: bool = False
 ) -> list[Sentence]:
-    """Pieces of every word; a word the tokenizer has nothing for becomes its unknown piece.
+    """Pieces of every word; a word the tokenizer has nothing for becomes its unknown piece."""
+    table = Encoded(_joined([WordPieces(tokenizer, with_places=with_places).columns(sentences)]))
+    return [table[number] for number in range(len(table))]
 
-    Equal sentences are tokenised once: several questions are asked of one passage.
-    """
-    wanted = [tuple(words) for words in sentences]
-    full = [words for words in dict.fromkeys(wanted) if words]
-    nothing = np.zeros(0, np.int32)
-    empty = Sentence(nothing, nothing, _NO_PLACES if with_places else None)
-    by_words: dict[tuple[str, ...], Sentence] = {(): empty}
-    if full:
-        encoding = tokenizer(
-            [list(words) for words in full],
+
+class WordPieces:
+    """Pieces of words, each tokenised once: of a list a tokenizer reads every word by itself."""
+
+    def __init__(self, tokenizer: Any, *, with_places: bool = False) -> None:
+        self._tokenizer, self._with_places = tokenizer, with_places
+        self._pieces: dict[str, np.ndarray] = {}
+        self._places: dict[str, np.ndarray] = {}
+
+    def columns(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        """The columns of :class:`Encoded`, numbers of pieces and words instead of ends."""
+        words = [word for sentence in sentences for word in sentence]
+        num_words = np.array([len(sentence) for sentence in sentences], np.int64)
+        self._learn(words)
+        pieces = [self._pieces[word] for word in words]
+        lengths = np.array([len(part) for part in pieces], np.int64)
+        ends, num_pieces = _ends_in_sentences(lengths, num_words)
+        joined = np.concatenate([_NO_PIECES, *pieces])
+        columns = [joined, num_pieces, ends.astype(np.int32), num_words]
+        if self._with_places:
+            num_chars = np.array([len(word) for word in words], np.int64)
+            begins = _ends_in_sentences(num_chars, num_words)[0] - num_chars
+            places = np.concatenate([_NO_PLACES, *(self._places[word] for word in words)])
+            columns.append((places + np.repeat(begins, lengths)[:, None]).astype(np.int32))
+        return columns
+
+    def _learn(self, words: Iterable[str]) -> None:
+        if len(self._pieces) > _MOST_WORDS:
+            self._pieces.clear()
+            self._places.clear()
+        unknown = list(dict.fromkeys(word for word in words if word not in self._pieces))
+        if not unknown:
+            return
+        encoding = self._tokenizer(
+            [[word] for word in unknown],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
-            return_offsets_mapping=with_places,
+            return_offsets_mapping=self._with_places,
             verbose=False,
         )
-        for row, words in enumerate(full):
-            owners = encoding.word_ids(row)
-            sentence = _sentence(encoding["input_ids"][row], owners, words, tokenizer.unk_token_id)
-            if with_places:
-                sentence = sentence._replace(
-                    places=_places(encoding["offset_mapping"][row], owners, words)
-                )
-            by_words[words] = sentence
-    return [by_words[words] for words in wanted]
+        for number, word in enumerate(unknown):
+            # Some characters (zero-width, control) are normalised away; a tag still needs a place.
+            ids = encoding["input_ids"][number] or [self._tokenizer.unk_token_id or 0]
+            self._pieces[word] = np.array(ids, np.int32)
+            if self._with_places:
+                places = encoding["offset_mapping"][number] or [(0, len(word))]
+                self._places[word] = np.array(places, np.int32)
 
 
+_MOST_WORDS = 500_000
+"""Words that are remembered: unsegmented text hardly repeats one."""
+_NO_PIECES = np.zeros(0, np.int32)
 _NO_PLACES = np.zeros((0, 2), np.int32)
 
 
-def _places(
-    offsets: list[tuple[int, int]], word_ids: list[int], words: Sequence[str]
-) -> np.ndarray:
-    """(num_pieces, 2): offsets in a word, moved to where the word begins among all words.
-
-    A word without pieces has one here, as it has in :func:`_sentence`.
-    """
-    begins = np.cumsum([0, *(len(word) for word in words)])
-    owners = np.array(word_ids, np.int64)
-    places = np.array(offsets, np.int64).reshape(-1, 2) + begins[owners][:, None]
-    missing = np.setdiff1d(np.arange(len(words)), owners)
-    if len(missing):
-        added = np.stack([begins[missing], begins[missing + 1]], axis=1)
-        order = np.argsort(np.concatenate([owners, missing]), kind="stable")
-        places = np.concatenate([places, added])[order]
-    return places.astype(np.int32)
+def _ends_in_sentences(lengths: np.ndarray, num_words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each word ends, counted in its sentence, and the length of each sentence."""
+    ends = np.cumsum(lengths)
+    bounds = np.concatenate([[0], ends])[np.concatenate([[0], np.cumsum(num_words)])]
+    return ends - np.repeat(bounds[:-1], num_words), np.diff(bounds)
 
 
-def _sentence(
-    ids: list[int], word_ids: list[int], words: Sequence[str], unknown: int | None
-) -> Sentence:
-    num_words = len(words)
-    if word_ids == list(range(num_words)):
-        return Sentence(np.array(ids, np.int32), np.arange(1, num_words + 1, dtype=np.int32))
-    pieces, owners = np.array(ids, np.int32), np.array(word_ids, np.int64)
-    counts = np.bincount(owners, minlength=num_words)
-    for word in np.flatnonzero(counts == 0):
-        # Some characters (zero-width, control) are normalised away; a tag still needs a place.
-        place = int(counts[:word].sum())
-        pieces = np.insert(pieces, place, 0 if unknown is None else unknown)
-        counts[word] = 1
-    return Sentence(pieces, np.cumsum(counts).astype(np.int32))
+def _joined(chunks: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """The columns of :class:`Encoded` from those of :meth:`WordPieces.columns`."""
+    pieces, num_pieces, ends, num_words, *places = map(np.concatenate, zip(*chunks, strict=True))
+    piece_ends, word_ends = (
+        np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        for counts in (num_pieces, num_words)
+    )
+    return [pieces, piece_ends, ends, word_ends, *places]
 
 
 @dataclass(frozen=True)
@@ -313,23 +324,15 @@ class TextPipeline:
         key = digest_of(what, _TABLE_VERSION, self.digest, content_digest)
 
         def make(aside: Path) -> None:
-            rows: list[Sentence] = []
+            word_pieces = WordPieces(self.tokenizer, with_places=with_places)
             remaining = iter(sentences)
+            chunks = [word_pieces.columns([])]
             while chunk := list(islice(remaining, _CHUNK)):
-                rows += encode_words(chunk, self.tokenizer, with_places=with_places)
-            columns = [*_column([row.pieces for row in rows]), *_column([row.ends for row in rows])]
-            if with_places:
-                columns.append(np.concatenate([_NO_PLACES, *(row.places for row in rows)]))
-            for number, column in enumerate(columns):
+                chunks.append(word_pieces.columns(chunk))
+            for number, column in enumerate(_joined(chunks)):
                 np.save(aside / f"{number}.npy", column, allow_pickle=False)
 
         folder = cached(Path(self.cache_dir) / "encoded" / key, make)
         files = sorted(folder.glob("*.npy"))
         # As plain arrays: slices of np.memmap take ten times as long.
         return Encoded([np.asarray(np.load(file, mmap_mode="r")) for file in files])
-
-
-def _column(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The values of all arrays, and where each array ends among them, from 0."""
-    ends = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64)
-    return np.concatenate([np.zeros(0, np.int32), *arrays], dtype=np.int32), ends
