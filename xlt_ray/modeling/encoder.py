@@ -11,6 +11,7 @@ pieces a row was about as fast as the plain one. A forward pass never waits for 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
@@ -148,7 +149,41 @@ def _located(name: str, revision: str | None) -> tuple[str, str | None]:
     return (str(folder), None) if folder.is_dir() else (name, revision)
 
 
+_TOKENIZER_ENDINGS = (".json", ".txt", ".model", ".py")
+"""Of the files that a tokenizer is read from."""
+_MOST_TOKENIZERS = 8
+_loaded: dict[tuple[str, bool], PreTrainedTokenizerFast] = {}
+"""By digest of its files, or name and revision on the hub, and whether its code is trusted."""
+
+
 def _tokenizer(
+    place: str, revision: str | None, trust_remote_code: bool
+) -> PreTrainedTokenizerFast:
+    """A tokenizer, loaded once a process: every stage of a path has the same one in its folder.
+
+    Callers get copies with settings of their own over one vocabulary.
+    """
+    folder = Path(place)
+    name = _digest_of_tokenizer(folder) if folder.is_dir() else f"{place}@{revision}"
+    key = (name, trust_remote_code)
+    if key not in _loaded:
+        if len(_loaded) == _MOST_TOKENIZERS:
+            _loaded.clear()
+        _loaded[key] = _load_tokenizer(place, revision, trust_remote_code)
+    tokenizer = copy.copy(_loaded[key])
+    tokenizer.init_kwargs = dict(tokenizer.init_kwargs)
+    return tokenizer
+
+
+def _digest_of_tokenizer(folder: Path) -> str:
+    state = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _TOKENIZER_ENDINGS and file.is_file():
+            state.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}".encode())
+    return state.hexdigest()
+
+
+def _load_tokenizer(
     place: str, revision: str | None, trust_remote_code: bool
 ) -> PreTrainedTokenizerFast:
     def load(**settings: Any) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import socket
 import threading
 from collections import deque
@@ -192,6 +193,8 @@ def open_walk(
     transformers.utils.logging.set_verbosity_error()
     runtime = runtime_of(task)
     torch.set_num_threads(runtime.threads)
+    # The tokenizers library reads it once, when it first uses threads.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(runtime.threads))
     process_group = join_process_group(
         rank, runtime.workers, runtime.device, address=address, listener=listener
     )

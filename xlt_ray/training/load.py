@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,14 @@ class TrainingContext:
 
     def pipeline(self, tokenizer: Any, max_length: int) -> TextPipeline:
         """How a stage reads text; the SHA-256 of the whole tokenizer names it."""
-        digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        digest = _digest_of(tokenizer.backend_tokenizer)
         return TextPipeline(tokenizer, digest, max_length, self.runtime.cache)
+
+
+@lru_cache(maxsize=8)
+def _digest_of(backend: Any) -> str:
+    """Once for every tokenizer of a process, which is the same object in all stages."""
+    return hashlib.sha256(backend.to_str().encode()).hexdigest()
 
 
 def load_parent(stage: Stage, context: TrainingContext) -> tuple[Any, Any]:

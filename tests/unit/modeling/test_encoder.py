@@ -146,3 +146,27 @@ def test_a_folder_without_tokenizer_is_refused(folder: Path) -> None:
         file.unlink()
     with pytest.raises(ModelError, match="no tokenizer"):
         load_tokenizer(Model(name=str(folder)), None)
+
+
+def test_a_tokenizer_is_loaded_once_whichever_folder_has_its_files(tmp_path: Path) -> None:
+    for name in ("first", "second", "third"):
+        write_tokenizer("bert", tmp_path / name)
+    file = tmp_path / "third" / "tokenizer.json"
+    file.write_text(file.read_text() + " ")
+    first, second, third = (
+        load_tokenizer(Model(name=str(tmp_path / name)), None)
+        for name in ("first", "second", "third")
+    )
+    assert first.backend_tokenizer is second.backend_tokenizer
+    assert first.backend_tokenizer is not third.backend_tokenizer
+
+
+def test_settings_of_one_tokenizer_are_not_those_of_the_next(tmp_path: Path) -> None:
+    write_tokenizer("bert", tmp_path)
+    model = Model(name=str(tmp_path))
+    first = load_tokenizer(model, None)
+    before = list(first.model_input_names)
+    first.model_input_names = first.init_kwargs["model_input_names"] = ["input_ids"]
+    second = load_tokenizer(model, None)
+    assert second.model_input_names == before
+    assert second.init_kwargs.get("model_input_names") in (None, before)
