@@ -43,6 +43,7 @@ from xlt_ray.errors import ModelError, SpecError, nearest
 from xlt_ray.modeling import toy_models
 from xlt_ray.modeling.heads import Head, PairHead
 from xlt_ray.modeling.model_info import reads_positions, toy_vocabulary
+from xlt_ray.modeling.trimmed_embedding import whole_embedding
 
 TYPES = "token_type_ids"
 """Name of an input: 0 for pieces of the first sentence, 1 for those of the second."""
@@ -128,7 +129,8 @@ def save_encoder(
     if pooler is not None:
         encoder.pooler = pooler
     try:
-        encoder.save_pretrained(folder)
+        with whole_embedding(encoder):
+            encoder.save_pretrained(folder)
     finally:
         if pooler is not None:
             encoder.pooler = None

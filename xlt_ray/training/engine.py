@@ -56,6 +56,12 @@ class Engine:
             checkpoint_activations(network.get_submodule("encoder"))
         if runtime.compile:
             compile_layers(network.get_submodule("encoder"))
+        # ZeRO rounds or divides what is not trained, too, and keeps no float32 masters of it.
+        self._frozen = {
+            parameter: parameter.data
+            for parameter in network.parameters()
+            if self.zero_stage and not parameter.requires_grad
+        }
         self.micro_batch, self.accumulation = runtime.accumulation(settings["batch_size"])
         with _quiet():
             self._engine, self._optimizer, _, _ = deepspeed.initialize(
@@ -89,8 +95,8 @@ class Engine:
         return module
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter by name: a copy of its whole float32 weights, on the CPU."""
-        for name, parameter in self._engine.module.named_parameters():
+        """Every trained parameter by name: a copy of its whole float32 weights, on the CPU."""
+        for name, parameter in self._trained():
             yield name, self._whole(parameter)
 
     def save(self, folder: Path | None) -> None:
@@ -101,7 +107,7 @@ class Engine:
         """
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
-        for name, parameter in self._engine.module.named_parameters():
+        for name, parameter in self._trained():
             weights[name] = self._whole(parameter)
             _refuse_divergence(weights[name])
             for moment in _MOMENTS:
@@ -121,7 +127,7 @@ class Engine:
             safe_open(folder / WEIGHTS, "pt") as weights,
             safe_open(folder / OPTIMIZER, "pt") as moments,
         ):
-            for name, parameter in self._engine.module.named_parameters():
+            for name, parameter in self._trained():
                 self._put(parameter, weights.get_tensor(name))
                 for moment in _MOMENTS:
                     self._put(parameter, moments.get_tensor(f"{moment}/{name}"), moment)
@@ -145,8 +151,11 @@ class Engine:
             return
         masters: list[tuple[nn.Parameter, Tensor]] = []
         for parameter in module.parameters():
-            master = self._whole(parameter)
-            _refuse_divergence(master)
+            if parameter.requires_grad:
+                master = self._whole(parameter)
+                _refuse_divergence(master)
+            else:
+                master = self._frozen[parameter]
             if is_keeper:
                 masters.append((parameter, master))
         for number, (parameter, master) in enumerate(masters):
@@ -173,11 +182,18 @@ class Engine:
         adam.state.clear()
         adam.param_groups.clear()
         vars(optimizer).clear()
+        self._frozen.clear()
         for parameter in parameters:
             # Its part under ZeRO, and its links to float32 weights, gradients and moments.
             vars(parameter).clear()
             parameter.grad = None
             parameter.data = parameter.data.new_empty(0)
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that are trained, by name."""
+        for name, parameter in self._engine.module.named_parameters():
+            if parameter.requires_grad:
+                yield name, parameter
 
     def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
         """Float32 weights of a parameter, or one of its moments, on the CPU."""

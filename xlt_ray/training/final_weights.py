@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xlt_ray.config.trial import evaluation_points
+from xlt_ray.modeling.trimmed_embedding import with_whole_embeddings
 from xlt_ray.training.engine import Engine
 
 AVERAGE = "average.safetensors"
-"""In a result: the mean of every parameter. In progress: the sum so far."""
+"""In a result: the mean of every trained parameter. In progress: the sum so far."""
 
 History = Sequence[Mapping[str, Any]]
 """The evaluations of a training."""
@@ -75,11 +76,11 @@ class Average(KeptWeights):
     def _updated(self, kept: Tensor | None, weights: Tensor) -> Tensor:
         return weights if kept is None else kept.add_(weights)
 
-    def write(self, folder: Path) -> None:
-        """Write the mean into the folder of a finished training."""
+    def write(self, network: nn.Module, folder: Path) -> None:
+        """Write the mean into the folder of the finished training of ``network``."""
         if self._weights:
             means = {name: total / len(self.points) for name, total in self._weights.items()}
-            save_file(means, folder / AVERAGE)
+            save_file(with_whole_embeddings(means, network), folder / AVERAGE)
 
 
 class Best(KeptWeights):
@@ -125,7 +126,9 @@ def put_average(network: nn.Module, folder: Path) -> None:
     means = load_file(folder / AVERAGE)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(means[name])
+            # Weights that were not trained are their own mean.
+            if name in means:
+                parameter.copy_(means[name])
 
 
 def best_step(history: History, metric: str) -> int | None:

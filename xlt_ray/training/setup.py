@@ -46,6 +46,7 @@ from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.modeling.trimmed_embedding import trim_embedding
 from xlt_ray.store.stage import Stage
 from xlt_ray.training.evaluate import dev_eval_set, score, watched_scores
 from xlt_ray.training.load import (
@@ -61,15 +62,22 @@ from xlt_ray.training.loop import TrainingSetup
 def training_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetup, Any]:
     """The setup of a training stage, on its parent's encoder; and the tokenizer."""
     if stage.kind == "few_shot":
-        return few_shot_setup(stage, context)
-    encoder, tokenizer = load_parent(stage, context)
-    pipeline = context.pipeline(tokenizer, stage.settings["max_length"])
-    make = supervised_setup
-    if stage.kind == "align":
-        make = alignment_setup
-    elif "tasks" in stage.settings:
-        make = mixed_setup
-    return make(stage, encoder, pipeline, context), tokenizer
+        setup, tokenizer = few_shot_setup(stage, context)
+    else:
+        encoder, tokenizer = load_parent(stage, context)
+        pipeline = context.pipeline(tokenizer, stage.settings["max_length"])
+        make = supervised_setup
+        if stage.kind == "align":
+            make = alignment_setup
+        elif "tasks" in stage.settings:
+            make = mixed_setup
+        setup = make(stage, encoder, pipeline, context)
+    encoder = setup.network.get_submodule("encoder")
+    vocabulary = setup.batches.vocabulary()
+    # Weight decay moves the rows of pieces that never occur as well.
+    if vocabulary is not None and not stage.settings["weight_decay"]:
+        trim_embedding(encoder, vocabulary)
+    return setup, tokenizer
 
 
 def alignment_setup(

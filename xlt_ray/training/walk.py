@@ -131,10 +131,9 @@ def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Itera
         else:
             with engine.whole_weights(is_keeper=is_leader) as network:
                 if folder is not None:
+                    average.write(network, folder)
                     best.put(network)
                     save_result(network, tokenizer, folder)
-            if folder is not None:
-                average.write(folder)
         yield _commit(
             stage,
             folder,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -26,6 +27,7 @@ from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_stat
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.modeling.objectives.weam import WeamNetwork
+from xlt_ray.modeling.trimmed_embedding import TrimmedEmbedding, trim_embedding
 
 DEPTH, WIDTH, LONGEST, NUM_LABELS = 3, 32, 40, 3
 PLAIN = {"vocab_size": 100, "hidden_size": WIDTH, "num_hidden_layers": DEPTH,
@@ -220,6 +222,40 @@ def test_every_head_is_trained_on_it(
     assert table.grad.any()
     silent = [name for name, tensor in network.named_parameters() if tensor.grad is None]
     assert not silent, "what no loss reaches is stepped by some optimizers and skipped by others"
+
+
+def test_a_trimmed_table_gives_the_same_states_gradients_and_files(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    encoder, _ = load_saved(loaded.folder)
+    trimmed, _ = load_saved(loaded.folder)
+    batch = batch_of(loaded)
+    ids = np.unique(batch["input_ids"])
+    trim_embedding(trimmed, ids)
+    table = trimmed.get_input_embeddings()
+    assert isinstance(table, TrimmedEmbedding)
+    is_highest = batch["input_ids"] == int(ids[-1])
+    unseen = {**batch, "input_ids": batch["input_ids"].masked_fill(is_highest, 90)}
+    assert 90 not in ids
+    for rows in (batch, unseen):
+        ours, theirs = (hidden_states(part.eval(), rows) for part in (trimmed, encoder))
+        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    for part in (trimmed, encoder):
+        for module in part.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            hidden_states(part.train(), batch)[-1].square().sum().backward()
+    whole = encoder.get_input_embeddings().weight.grad
+    torch.testing.assert_close(table.trained.weight.grad, whole[ids])
+    with torch.no_grad():
+        table.trained.weight += 1.0
+        encoder.get_input_embeddings().weight[ids] += 1.0
+    save_encoder(trimmed, loaded.tokenizer, tmp_path)
+    again, _ = load_saved(tmp_path)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name]), name
 
 
 def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:

@@ -8,7 +8,7 @@ of masked LM are put together by length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, reduce
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -150,6 +150,9 @@ class MaskedBatches(Generic[Place]):
         if isinstance(settings, TranslationLm) and settings.reset_positions:
             batch["position_ids"] = _positions(batch["input_ids"].shape, places)
         return batch
+
+    def vocabulary(self) -> None:
+        """Any piece may stand in the place of a masked one, and all are predicted."""
 
 
 def code_switched_batches(
@@ -293,6 +296,11 @@ class ContrastBatches:
             "labels": np.arange(len(rows)) % self._settings.group_size,
         }
 
+    def vocabulary(self) -> np.ndarray:
+        """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`."""
+        tables = [table.vocabulary() for table in self._pairs.tables.values()]
+        return reduce(np.union1d, [self._pipeline.template.vocabulary, *tables])
+
 
 class SwappedBatches:
     """Masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
@@ -327,6 +335,9 @@ class SwappedBatches:
         for number, (pair, row) in enumerate(zip(drawn, rows, strict=True)):
             _fill(swap[number], self._links(pair), row, places[number])
         return {**batch, SWAP: swap}
+
+    def vocabulary(self) -> None:
+        """As of :class:`MaskedBatches`."""
 
     def _links(self, pair: Drawn) -> np.ndarray:
         """(num_links, 2): places of words in the sentence drawn first, in its translation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
@@ -33,6 +34,10 @@ class Crossing(ABC):
     @abstractmethod
     def row(self, place: int, random: np.random.Generator) -> Row:
         """Example ``place`` of the source language's train split, with other words."""
+
+    @abstractmethod
+    def vocabulary(self) -> np.ndarray:
+        """(num_ids,) int64, ascending: ids of all pieces that its rows may have."""
 
     def row_in(self, language: int, place: int) -> Row | None:
         """The same example as a whole in language number ``language``, 0 being the source; None
@@ -91,6 +96,9 @@ class Translated(Crossing):
             second_language = weighted(others, sizes, draws[1])
         return self._sentence(first_language, place, 0), self._sentence(second_language, place, 1)
 
+    def vocabulary(self) -> np.ndarray:
+        return reduce(np.union1d, (table.vocabulary() for table in self._tables))
+
     def _sentence(self, language: int, place: int, slot: int) -> Sentence:
         return self._tables[language][2 * int(self._places[language, place]) + slot]
 
@@ -111,6 +119,9 @@ class Switched(Crossing):
             else sentence
             for slot, sentence in enumerate(self._rows[place])
         )
+
+    def vocabulary(self) -> np.ndarray:
+        return self._table.vocabulary()
 
 
 def crossing_of(

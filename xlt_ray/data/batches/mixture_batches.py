@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 
@@ -47,6 +47,9 @@ class NumberedBatches:
         batch = self._batches.batch(step)
         numbers = generator("noise", self._seed, step).integers(0, 2**62, len(batch["labels"]))
         return {**batch, NOISE: numbers}
+
+    def vocabulary(self) -> np.ndarray | None:
+        return self._batches.vocabulary()
 
 
 PART = "part"
@@ -92,6 +95,12 @@ class MixedBatches:
         part = self._parts[number]
         batch = part.batches.batch(step_of_part)
         return {**batch, PART: np.full(len(batch["labels"]), part.head, np.int64)}
+
+    def vocabulary(self) -> np.ndarray | None:
+        """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`."""
+        ids = [part.batches.vocabulary() for part in self._parts]
+        known = [part for part in ids if part is not None]
+        return reduce(np.union1d, known) if len(known) == len(ids) else None
 
     def _draw(self, number: int) -> np.ndarray:
         """(_BLOCK,): the parts of a block of steps."""

@@ -10,7 +10,7 @@ of its parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import islice
 
 import numpy as np
@@ -72,6 +72,7 @@ class TrainBatches:
         self._examples = examples
         self._hybrid, self._crossing = hybrid, crossing
         self._is_nested = is_nested
+        self._sources = [table, *(part for part in (crossing, copies) if part is not None)]
         self._order = lru_cache(maxsize=4)(self._shuffle)
         self.coverage = {} if crossing is None else dict(crossing.coverage)
         """Share of the words that a ``lexicon``, or lists of ``neighbours``, have."""
@@ -117,6 +118,12 @@ class TrainBatches:
         return self._kind.batch(
             [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
+
+    def vocabulary(self) -> np.ndarray:
+        """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all examples: the same for
+        every size."""
+        ids = [self._frame.template.vocabulary, *(part.vocabulary() for part in self._sources)]
+        return reduce(np.union1d, ids)
 
     def _crossed(self, random: np.random.Generator) -> np.ndarray:
         hybrid = self._hybrid

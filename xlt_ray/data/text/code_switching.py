@@ -67,6 +67,16 @@ class SwitchableTable(ReplaceableTable):
         self._options.append((found, tuple(map(tuple, into.values())), sizes))
         return len(self._options) - 1
 
+    def vocabulary(self) -> np.ndarray:
+        """(num_ids,) int64, ascending: ids of the words and of their translations."""
+        translated = self._pieces.vocabulary(
+            f"{found.prefix}{word}{found.suffix}"
+            for found, by_language, _ in self._options
+            for words in by_language
+            for word in words
+        )
+        return np.union1d(self._table.vocabulary(), translated)
+
     def switched(self, number: int, probability: float, random: np.random.Generator) -> Sentence:
         """A sentence in which each word that has an entry is replaced with ``probability``."""
         sentence, entries = self.sentence(number)

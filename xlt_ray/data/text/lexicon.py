@@ -89,6 +89,15 @@ class Spellings:
             spelling: table[place].pieces.tolist() for place, spelling in enumerate(spellings)
         }
 
+    def vocabulary(self, spellings: Iterable[str]) -> np.ndarray:
+        """(num_ids,) int64, ascending: ids of the pieces of ``spellings``."""
+        wanted = list(dict.fromkeys(spellings))
+        unknown = [spelling for spelling in wanted if spelling not in self._pieces]
+        encoded = encode_words([spelling.split() for spelling in unknown], self._tokenizer)
+        for spelling, sentence in zip(unknown, encoded, strict=True):
+            self._pieces[spelling] = sentence.pieces.tolist()
+        return np.array(sorted({id_ for spelling in wanted for id_ in self._pieces[spelling]}), int)
+
     def __getitem__(self, spelling: str) -> list[int]:
         if spelling not in self._pieces:
             (sentence,) = encode_words([spelling.split()], self._tokenizer)

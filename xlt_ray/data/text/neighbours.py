@@ -128,6 +128,11 @@ class AugmentedTable(ReplaceableTable):
     def __len__(self) -> int:
         return self.num_copies * super().__len__()
 
+    def vocabulary(self) -> np.ndarray:
+        """(num_ids,) int64, ascending: ids of the words and of what may replace them."""
+        others = self._pieces.vocabulary(other for others in self._others for other in others)
+        return np.union1d(self._table.vocabulary(), others)
+
     def __getitem__(self, number: int) -> Sentence:
         copy, place = divmod(int(number), super().__len__())
         sentence, entries = self.sentence(place)

@@ -34,6 +34,10 @@ class Batches(Protocol):
     def batch(self, step: int) -> Batch:
         """Batch ``step`` = 0, 1, ...: the same arrays in every process and in any order."""
 
+    def vocabulary(self) -> np.ndarray | None:
+        """Ids of all pieces that batches may have, ascending; None if any piece may occur or is
+        predicted."""
+
 
 def collate(
     rows: Sequence[tuple[Sentence, ...]], template: Template, max_length: int
@@ -133,6 +137,12 @@ class Template:
     num_pieces: int
 
     @property
+    def vocabulary(self) -> np.ndarray:
+        """(num_ids,) int64, ascending: ids that rows may have whatever their sentences are."""
+        framing = (id_ for part in (*self.single, *self.pair) for id_ in part.ids)
+        return np.array(sorted({*framing, *self.special_ids, self.pad_id}), np.int64)
+
+    @property
     def has_token_types(self) -> bool:
         """Whether its post-processor tells sentences apart by token types; the input names of many
         tokenizer classes leave token types out although their models read them."""
@@ -206,6 +216,10 @@ class Encoded:
             self._words[self._word_ends[number] : self._word_ends[number + 1]],
             None if self._places is None else self._places[pieces],
         )
+
+    def vocabulary(self) -> np.ndarray:
+        """(num_ids,) int64: the ids that occur, ascending."""
+        return np.flatnonzero(np.bincount(self._pieces))
 
     def num_pieces(self) -> np.ndarray:
         """(num_sentences,) int64: pieces of every sentence."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from xlt_ray.config.methods import ROBUST, Robust
 from xlt_ray.modeling.network import Batch, Network
+from xlt_ray.modeling.trimmed_embedding import TrimmedEmbedding
 
 LossAt = Callable[[Tensor], Tensor]
 """The loss of the batch, a scalar, at a perturbation of its pieces in float32."""
@@ -54,9 +55,9 @@ class PerturbedNetwork(Network):
         return self._perturbation.loss(loss_at, may, self._table.embedding_dim, batch)
 
     @property
-    def _table(self) -> nn.Embedding:
+    def _table(self) -> nn.Embedding | TrimmedEmbedding:
         table = self.encoder.get_input_embeddings()
-        assert isinstance(table, nn.Embedding), "an encoder reads pieces through one table"
+        assert isinstance(table, nn.Embedding | TrimmedEmbedding), "one table of pieces"
         return table
 
 
@@ -88,7 +89,7 @@ def projected(delta: Tensor, epsilon: float, norm: str) -> Tensor:
 
 
 @contextmanager
-def added(table: nn.Embedding, delta: Tensor) -> Iterator[None]:
+def added(table: nn.Module, delta: Tensor) -> Iterator[None]:
     """Within the block, ``delta`` is added to what the table gives."""
 
     def add(_: nn.Module, __: object, embedded: Tensor) -> Tensor:
