@@ -31,7 +31,7 @@ def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: 
     join_process_group(0, 1, "cpu")
     network = Squared(3, 2)
     engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
-    engine.step([{"rows": torch.ones(4, 3)}], 0.1)
+    engine.step([[{"rows": torch.ones(4, 3)}]], 0.1)
     states = [one for state in engine._adam.state.values() for one in state.values()]
     held = [weakref.ref(state) for state in states]
     assert len(held) >= 3, "a step and two moments"
@@ -67,7 +67,7 @@ def test_mixed_precision_is_autocast_with_weights_in_float32() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
         adam.step()
-        assert engine.step([ROWS], 0.1).item() == pytest.approx(loss.item(), rel=1e-6)
+        assert engine.step([[ROWS]], 0.1).item() == pytest.approx(loss.item(), rel=1e-6)
     assert loss.item() != pytest.approx(plain(ROWS).item(), rel=1e-4), "what float32 gives"
     for name, parameter in plain.named_parameters():
         assert ours.get_parameter(name).dtype == torch.float32
