@@ -31,7 +31,7 @@ from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Hybrid, Model
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import eval_split
 from xlt_ray.data.batches.mixture_batches import NumberedBatches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
@@ -43,7 +43,7 @@ from xlt_ray.modeling.network import Network, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.evaluate import EvalSet, score
+from xlt_ray.training.evaluate import EvalPass, EvalSet, score
 
 LEARNED = {
     "toy-tagging": (60, 0.3),
@@ -158,23 +158,13 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         ),
         seed=0,
     )
-    eval_sets = {
-        language: EvalSet(
-            task,
-            eval_batches(
-                source,
-                task,
-                LabelAccess("evaluate", name, "qaa"),
-                language,
-                "dev",
-                "all",
-                pipeline,
-                64,
-            ),
-        )
+    permit = LabelAccess("evaluate", name, "qaa")
+    eval_sets = [
+        EvalSet(eval_split(source, task, permit, language, "dev", "all", pipeline))
         for language in ("qaa", "qab")
-    }
-    before = _headlines(network, eval_sets)
+    ]
+    eval_pass = EvalPass(eval_sets, 64)
+    before = _headlines(network, eval_pass)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
@@ -184,13 +174,14 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         network(batch).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-    return before, _headlines(network, eval_sets)
+    return before, _headlines(network, eval_pass)
 
 
-def _headlines(network: Network, eval_sets: dict[str, EvalSet]) -> dict[str, float]:
+def _headlines(network: Network, eval_pass: EvalPass) -> dict[str, float]:
     network.eval()
     found = {
-        language: score(network, one)[one.task.metrics[0]] for language, one in eval_sets.items()
+        split.language: scores[split.task.metrics[0]]
+        for (split, _), scores in zip(eval_pass.eval_sets, score(network, eval_pass), strict=True)
     }
     network.train()
     return found

@@ -12,7 +12,7 @@ from xlt_ray.config.export_metadata import Exported
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Model
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import eval_split
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import Task, task_named
@@ -21,7 +21,7 @@ from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.exported_network import Loaded
 from xlt_ray.modeling.network import build_network
-from xlt_ray.training.evaluate import EvalSet, score
+from xlt_ray.training.evaluate import EvalPass, EvalSet, score
 from xlt_ray.training.predict import Prediction, _task_of, predict
 
 TASKS = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
@@ -65,16 +65,15 @@ def test_every_kind_that_is_predicted_is_predicted_here() -> None:
 def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path) -> None:
     task, source = task_named(name), ToySource(0)
     model = loaded(task)
-    batches = eval_batches(
+    split = eval_split(
         source, task, LabelAccess("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
-        TextPipeline(model.tokenizer, "toy", MAX_LENGTH, tmp_path), 64,
+        TextPipeline(model.tokenizer, "toy", MAX_LENGTH, tmp_path),
     )  # fmt: skip
-    found = predict(model, batches.examples)
-    assert [one.example for one in found] == list(batches.examples)
+    found = predict(model, split.examples)
+    assert [one.example for one in found] == list(split.examples)
     answers = [one.answer for one in found]
-    assert kind_of(task).score(Predictions("qab", batches.gold, answers)) == score(
-        model.network, EvalSet(task, batches)
-    )
+    scored = kind_of(task).score(Predictions("qab", split.gold, answers))
+    assert [scored] == score(model.network, EvalPass([EvalSet(split)], 64))
     check_probabilities(task, found)
 
 

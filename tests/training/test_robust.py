@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from xlt_ray.config.methods import AdversarialRobust
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
@@ -104,15 +104,16 @@ def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
     context = bench.context(root, *overrides)
     network, tokenizer = load_network(target, context)
     task = task_named(trial.target.task)
-    batches = eval_batches(
+    split = eval_split(
         context.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
-        context.pipeline(tokenizer, 32), 100,
+        context.pipeline(tokenizer, 32),
     )  # fmt: skip
+    batches = EvalBatches([split], 100)
     losses = []
     for trained in (network, robust_network(network, ATTACK, tokenizer.all_special_ids)):
         found = []
-        for _, batch in batches:
-            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        for batch in batches:
+            tensors = {name: torch.from_numpy(array) for name, array in batch.arrays.items()}
             asked = (tensors["labels"] != -100).sum()
             found.append(trained.train()({**tensors, "denominator": asked}).item())
         losses.append(float(np.mean(found)))

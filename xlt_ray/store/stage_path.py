@@ -407,6 +407,8 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
     supervision = supervision_of(trial, facts)
     if supervision:
         additional["supervision"] = supervision
+    if trial.precision in ("bf16", "bf16-mixed"):
+        additional["autocast"] = "bf16"
     return Stage(
         kind="evaluate",
         settings={

@@ -7,26 +7,24 @@ was trained in one language need not be calibrated for another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from xlt_ray.config.export_metadata import FILE, Exported, read_exported
-from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalBatches, EvalSplit
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import encode_words, template_of
 from xlt_ray.data.types.base import Example, Frame, kind_of, read_inputs
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
-from xlt_ray.training.evaluate import collect
+from xlt_ray.training.evaluate import computed
 
 BATCH_SIZE = 64
-"""Rows of a batch, as many as evaluation has unless memory is short."""
+"""Rows of the greatest length in a batch, as many as evaluation has unless memory is short."""
 
 
 @dataclass(frozen=True)
@@ -73,32 +71,34 @@ def predict(
     task = _task_of(metadata)
     kind = kind_of(task)
     words = [sentence for example in examples for sentence in example.sentences()]
-    batches = EvalBatches(
+    split = EvalSplit(
         task,
         metadata.source_language,
         Frame(template_of(loaded.tokenizer), metadata.max_length),
         encode_words(words, loaded.tokenizer, with_places=kind.has_places),
         tuple(examples),
-        batch_size=BATCH_SIZE,
     )
+    batches = EvalBatches([split], BATCH_SIZE)
     network = loaded.network.to(torch.device(device))
 
-    def answer(numbers: np.ndarray, tensors: dict[str, Tensor]) -> Iterable[tuple[Any, Any]]:
-        labels = tensors.pop("labels").numpy(force=True)
-        logits = network(tensors)
-        decoded = batches.decode(numbers, network.head.answers(logits).cpu().numpy())
-        return zip(decoded, kind.certainties(logits.float().cpu(), labels), strict=True)
-
-    with torch.inference_mode():
-        answers = collect(batches, torch.device(device), answer)
-    decoded, certainties = ([part[side] for part in answers] for side in (0, 1))
+    numbers, decoded, certainties = [], [], []
+    for batch, logits in computed(
+        batches, torch.device(device), lambda tensors: network(tensors).float()
+    ):
+        numbers.append(batch.numbers)
+        decoded.append(batches.decode(batch, network.head.answers(logits).numpy()))
+        certainties.append(kind.certainties(logits, batch.arrays["labels"]))
+    (answers,), (certain,) = (
+        batches.by_split(zip(numbers, of_batches, strict=True))
+        for of_batches in (decoded, certainties)
+    )
     return [
-        Prediction(example, answer, *kind.probability(answer, parts, certain))
-        for example, answer, parts, certain in zip(
+        Prediction(example, answer, *kind.probability(answer, parts, certainties))
+        for example, answer, parts, certainties in zip(
             examples,
-            batches.predictions(decoded),
-            batches.by_example(decoded),
-            batches.by_example(certainties),
+            split.predictions(answers),
+            split.by_example(answers),
+            split.by_example(certain),
             strict=True,
         )
     ]

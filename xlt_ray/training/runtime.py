@@ -61,6 +61,7 @@ class Runtime:
     watched_examples: int | Literal["all"] = "all"
     """Most examples of each of them, as in the final evaluation."""
     evaluation_batch: int = 64
+    """Rows of the greatest length in a batch of an evaluation; of shorter rows it has more."""
     diagnosis: Diagnosis | None = None
     """Diagnostics of the encoder at every evaluation, if any."""
     batch_limits: Mapping[int, int] = field(default_factory=dict)

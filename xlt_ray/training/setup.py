@@ -48,7 +48,7 @@ from xlt_ray.modeling.network import MaskedLm, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.modeling.trimmed_embedding import trim_embedding
 from xlt_ray.store.stage import Stage
-from xlt_ray.training.evaluate import dev_eval_set, score, watched_scores
+from xlt_ray.training.evaluate import dev_pass, score, watched_scores
 from xlt_ray.training.load import (
     TrainingContext,
     load_network,
@@ -155,8 +155,8 @@ def _ranking(settings: Mapping[str, Any]) -> Ranking:
 def _dev_scoring(
     task: Task, stage: Stage, pipeline: TextPipeline, context: TrainingContext
 ) -> Callable[[nn.Module], Mapping[str, float]] | None:
-    eval_set = dev_eval_set(task, stage, pipeline, context)
-    return None if eval_set is None else partial(score, eval_set=eval_set)
+    dev = dev_pass(task, stage, pipeline, context)
+    return None if dev is None else lambda network: score(network, dev)[0]
 
 
 def masked_scores(network: nn.Module, batches: Mapping[str, Sequence[Batch]]) -> dict[str, float]:
@@ -251,18 +251,18 @@ def _scoring(
     tasks: Sequence[Task], stage: Stage, pipeline: TextPipeline, context: TrainingContext
 ) -> Callable[[nn.Module], Mapping[str, float]] | None:
     """Scores on the source language's dev set of every task; None if no task has one."""
-    dev_sets = [dev_eval_set(task, stage, pipeline, context) for task in tasks]
-    eval_sets = {number: dev for number, dev in enumerate(dev_sets) if dev is not None}
+    passes = [dev_pass(task, stage, pipeline, context) for task in tasks]
+    dev_passes = {number: dev for number, dev in enumerate(passes) if dev is not None}
 
     def scores(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, MultitaskNetwork)
         return {
-            f"{eval_set.task.name}/{metric}": value
-            for number, eval_set in eval_sets.items()
-            for metric, value in score(OneTask(network, number), eval_set).items()
+            f"{tasks[number].name}/{metric}": value
+            for number, dev in dev_passes.items()
+            for metric, value in score(OneTask(network, number), dev)[0].items()
         }
 
-    return scores if eval_sets else None
+    return scores if dev_passes else None
 
 
 def few_shot_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetup, Any]:

@@ -9,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.text.pipeline import TextPipeline
@@ -70,13 +71,15 @@ def files(tmp_path):
     return write
 
 
-def decoded_with(batches, answers_to):
-    """What batches say of every item, where ``answers_to(batch)`` are the network's answers."""
-    decoded = [None] * batches.num_items
-    for numbers, batch in batches:
-        for number, item in zip(numbers, batches.decode(numbers, answers_to(batch)), strict=True):
+def decoded_with(split, answers_to, batch_size=4):
+    """What is said of every item, where ``answers_to(arrays)`` are the network's answers."""
+    decoded = [None] * split.num_items
+    batches = EvalBatches([split], batch_size)
+    for batch in batches:
+        answers = batches.decode(batch, answers_to(batch.arrays))
+        for number, answer in zip(batch.numbers, answers, strict=True):
             assert decoded[number] is None
-            decoded[number] = item
+            decoded[number] = answer
     return decoded
 
 

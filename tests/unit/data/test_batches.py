@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import MIN_FILL, EvalBatches, eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
@@ -39,7 +39,7 @@ def evaluate(toy, toy_pipeline):
         max_length=64,
     ):
         permit = LabelAccess(purpose, task.name, "qaa")
-        return eval_batches(toy, task, permit, language, split, limit, toy_pipeline(max_length), 32)
+        return eval_split(toy, task, permit, language, split, limit, toy_pipeline(max_length))
 
     return make
 
@@ -207,23 +207,36 @@ def test_asking_for_too_many_examples_is_refused(train):
 
 @pytest.mark.parametrize("task", [PARAPHRASE, TAGGING], ids=lambda task: task.name)
 def test_evaluation_shows_every_example_once_and_decodes_to_gold(evaluate, task):
-    batches = evaluate(task)
-    found = {}
-    lengths = []
-    for indices, batch in batches:
-        lengths.append(batch["input_ids"].shape[1])
-        predicted = np.maximum(batch["labels"], 0)
-        for index, answer in zip(indices, batches.decode(indices, predicted), strict=True):
-            assert index not in found
-            found[index] = answer
-    assert [found[index] for index in range(400)] == list(batches.gold)
+    splits = [evaluate(task), evaluate(task, language="qaf")]
+    batches = EvalBatches(splits, 32)
+    of_batches, shapes = [], []
+    for batch in batches:
+        shapes.append(batch.arrays["input_ids"].shape)
+        decoded = batches.decode(batch, np.maximum(batch.arrays["labels"], 0))
+        of_batches.append((batch.numbers, decoded))
+    assert len(batches) == len(shapes)
+    numbers = np.concatenate([numbers for numbers, _ in of_batches])
+    assert sorted(numbers.tolist()) == list(range(800))
+    for split, decoded in zip(splits, batches.by_split(of_batches), strict=True):
+        assert decoded == list(split.gold)
+    lengths = [length for _, length in shapes]
     assert lengths == sorted(lengths, reverse=True)
-    assert len(batches) == len(lengths) == 13
+    num_rows = [rows for rows, _ in shapes]
+    num_cells = 32 * splits[0].frame.max_length
+    assert all(rows * length <= num_cells for rows, length in shapes)
+    # Full, or closed because the next row is much shorter.
+    in_order = np.concatenate([split.lengths for split in splits])[numbers]
+    begins = np.cumsum([0, *num_rows[:-1]])
+    for (rows, length), begin, following in zip(shapes, begins, begins[1:], strict=False):
+        assert in_order[following - 1] >= MIN_FILL * in_order[begin]
+        is_full = (rows + 1) * length > num_cells
+        assert is_full or in_order[following] < MIN_FILL * in_order[begin]
+    assert max(num_rows) > 32
 
 
 def test_a_limit_takes_the_first_examples_or_all_there_are(evaluate, toy):
     assert evaluate(limit=7).examples == toy.read(PARAPHRASE, "qae", "test")[:7]
-    assert sum(len(indices) for indices, _ in evaluate(limit=7)) == 7
+    assert evaluate(limit=7).num_items == 7
     assert len(evaluate(limit=9999).examples) == 400
 
 

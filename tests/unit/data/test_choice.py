@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.data.conftest import decoded_with
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
@@ -115,14 +115,14 @@ def test_options_are_code_switched_by_themselves(files, make_tokenizer, tmp_path
 def test_evaluation_decodes_to_the_place_of_an_option(files, make_tokenizer, tmp_path):
     lines = [{**LINE, "id": n, "label": n % 3} for n in range(7)]
     source = files("choice/socialiqa/en.dev.jsonl", *lines)
-    batches = eval_batches(
+    split = eval_split(
         source, SOCIAL, LabelAccess("select", "socialiqa", "en"), "en", "dev", "all",
-        TextPipeline(make_tokenizer("cqxyz"), "t", 16, tmp_path / "cache"), 3,
+        TextPipeline(make_tokenizer("cqxyz"), "t", 16, tmp_path / "cache"),
     )  # fmt: skip
-    decoded = decoded_with(batches, lambda batch: batch["labels"])
-    assert decoded == list(batches.gold) == [n % 3 for n in range(7)]
-    assert batches.score(decoded) == {"accuracy": 1.0}
-    assert batches.score([0] * 7) == {"accuracy": pytest.approx(3 / 7)}
+    decoded = decoded_with(split, lambda batch: batch["labels"])
+    assert decoded == list(split.gold) == [n % 3 for n in range(7)]
+    assert split.score(decoded) == {"accuracy": 1.0}
+    assert split.score([0] * 7) == {"accuracy": pytest.approx(3 / 7)}
 
 
 CHOICE = "name: x\nkind: choice\nversion: 1\ntitle: T\nmetrics: [accuracy]\nsource: toy\n"

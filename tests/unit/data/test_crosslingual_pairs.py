@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.evaluation import eval_batches, joined
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_split, joined
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
@@ -63,9 +63,9 @@ def folder(tmp_path):
     return FilesSource(tmp_path)
 
 
-def batches_of(source, language, tokenizer, cache, limit="all", purpose="evaluate"):
+def split_of(source, language, tokenizer, cache, limit="all", purpose="evaluate"):
     permit, pipeline = LabelAccess(purpose, "pawsx", "en"), TextPipeline(tokenizer, "l", 16, cache)
-    return eval_batches(source, task_named("pawsx"), permit, language, "test", limit, pipeline, 8)
+    return eval_split(source, task_named("pawsx"), permit, language, "test", limit, pipeline)
 
 
 @pytest.fixture
@@ -74,42 +74,42 @@ def letters(make_tokenizer):
 
 
 def test_placeholders_and_empty_sentences_are_dropped_and_counted(folder, letters, tmp_path):
-    batches = batches_of(folder, "en:de", letters, tmp_path)
-    assert batches.language == "en:de"
-    assert [(example.id, example.first, example.second) for example in batches.examples] == [
+    split = split_of(folder, "en:de", letters, tmp_path)
+    assert split.language == "en:de"
+    assert [(example.id, example.first, example.second) for example in split.examples] == [
         ("1", "a b", "C C"),
         ("4", "h", "I"),
     ]
-    assert batches.num_dropped == 3
+    assert split.num_dropped == 3
 
 
 def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, tmp_path):
-    batches = batches_of(folder, "de:en", letters, tmp_path)
-    ((numbers, batch),) = list(batches)
+    split = split_of(folder, "de:en", letters, tmp_path)
+    (batch,) = EvalBatches([split], 8)
     shown = {}
-    for number, row in zip(numbers.tolist(), batch["input_ids"].tolist(), strict=True):
+    for number, row in zip(batch.numbers.tolist(), batch.arrays["input_ids"].tolist(), strict=True):
         words = [letters.convert_ids_to_tokens(piece) for piece in row]
-        shown[batches.examples[number].id] = [word for word in words if not word.startswith("[")]
+        shown[split.examples[number].id] = [word for word in words if not word.startswith("[")]
     assert shown == {"4": ["H", "i"], "1": ["A", "B", "c"]}
 
 
 def test_a_language_with_itself_is_the_language(toy, toy_pipeline):
     task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
     pair, alone = (
-        eval_batches(toy, task, permit, language, "test", 40, toy_pipeline(24), 16)
+        eval_split(toy, task, permit, language, "test", 40, toy_pipeline(24))
         for language in ("qab:qab", "qab")
     )
     assert pair.examples == alone.examples
-    for (numbers, batch), (others, other) in zip(pair, alone, strict=True):
-        assert numbers.tolist() == others.tolist()
-        assert all((batch[name] == other[name]).all() for name in other)
+    for batch, other in zip(EvalBatches([pair], 16), EvalBatches([alone], 16), strict=True):
+        assert batch.numbers.tolist() == other.numbers.tolist()
+        assert all((batch.arrays[name] == array).all() for name, array in other.arrays.items())
 
 
 def test_a_limit_is_of_joined_rows(folder, letters, tmp_path):
-    batches = batches_of(folder, "en:de", letters, tmp_path, limit=1)
-    assert [example.id for example in batches.examples] == ["1"]
+    split = split_of(folder, "en:de", letters, tmp_path, limit=1)
+    assert [example.id for example in split.examples] == ["1"]
 
 
 def test_training_may_not_open_pairs(folder, letters, tmp_path):
     with pytest.raises(ForbiddenLabels):
-        batches_of(folder, "en:de", letters, tmp_path, purpose="train")
+        split_of(folder, "en:de", letters, tmp_path, purpose="train")

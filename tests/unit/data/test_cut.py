@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.conftest import decoded_with
-from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalSplit
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import encode_words, template_of
 from xlt_ray.data.types.base import Frame
@@ -26,12 +26,10 @@ def tokenizer(make_tokenizer):
     return make_tokenizer(WORDS)
 
 
-def batches_of(tokenizer, task, examples, max_length):
+def split_of(tokenizer, task, examples, max_length):
     words = [sentence for example in examples for sentence in example.sentences()]
     table = encode_words(words, tokenizer, with_places=task.kind == "span")
-    return EvalBatches(
-        task, "de", Frame(template_of(tokenizer), max_length), table, tuple(examples), batch_size=4,
-    )  # fmt: skip
+    return EvalSplit(task, "de", Frame(template_of(tokenizer), max_length), table, tuple(examples))
 
 
 def text(length: int) -> str:
@@ -59,8 +57,8 @@ def test_an_example_is_cut_where_a_row_has_no_room_for_it(tokenizer, task, examp
     lengths = [(3, 7), (9, 4), (1, 1)]
     examples = [example(*length) for length in lengths]
     for max_length in range(9, 20):
-        batches = batches_of(tokenizer, task_named(task), examples, max_length)
-        assert batches.cut == np.mean([length(*one) > max_length for one in lengths])
+        split = split_of(tokenizer, task_named(task), examples, max_length)
+        assert split.cut == np.mean([length(*one) > max_length for one in lengths])
 
 
 @settings(deadline=None, max_examples=40)
@@ -85,7 +83,7 @@ def test_questions_that_are_cut_are_those_that_perfect_logits_cannot_answer(
         answer = " ".join(passage[begin : begin + width])
         place = len(" ".join([*passage[:begin], ""]))
         examples.append(SpanExample(str(number), "w0", " ".join(passage), (Answer(answer, place),)))
-    batches = batches_of(tokenizer, task, examples, max_length)
+    split = split_of(tokenizer, task, examples, max_length)
 
     def perfect(batch):
         logits = np.zeros((len(batch["labels"]), 2, batch["input_ids"].shape[1]))
@@ -94,9 +92,8 @@ def test_questions_that_are_cut_are_those_that_perfect_logits_cannot_answer(
                 logits[row, 0, first] = logits[row, 1, last] = 1.0
         return logits
 
-    decoded = decoded_with(batches, perfect)
+    decoded = decoded_with(split, perfect)
     given = [
-        said in right
-        for said, right in zip(batches.predictions(decoded), batches.gold, strict=True)
+        said in right for said, right in zip(split.predictions(decoded), split.gold, strict=True)
     ]
-    assert batches.cut == pytest.approx(1 - np.mean(given))
+    assert split.cut == pytest.approx(1 - np.mean(given))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
@@ -57,7 +57,7 @@ def test_training_batches_are_the_known_ones(toy, toy_pipeline, name, ratio):
 
 @pytest.mark.parametrize("name", TOY)
 def test_evaluation_batches_are_the_known_ones(toy, toy_pipeline, name):
-    batches = eval_batches(
+    split = eval_split(
         toy,
         task_named(name),
         LabelAccess("evaluate", name, "qaa"),
@@ -65,11 +65,10 @@ def test_evaluation_batches_are_the_known_ones(toy, toy_pipeline, name):
         "test",
         90,
         toy_pipeline(20),
-        32,
     )
-    numbers = [numbers.tolist() for numbers, _ in batches]
-    assert numbers[0][:6] == GOLDEN["order"][name]
-    assert digest(batch for _, batch in batches) == GOLDEN["evaluate"][name]
+    batches = list(EvalBatches([split], 32))
+    assert batches[0].numbers[:6].tolist() == GOLDEN["order"][name]
+    assert digest(batch.arrays for batch in batches) == GOLDEN["evaluate"][name]
 
 
 @pytest.mark.parametrize("name", TOY)

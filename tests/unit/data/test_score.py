@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.data.conftest import decoded_with
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.metrics import pearson, spearman
@@ -54,16 +54,17 @@ def test_scores_are_trained_as_their_place_in_the_range_and_decoded_back(
     source = files(
         "pairs/stsb/en.test.tsv", HEADER, "1\ta\tb\t5\t2", "2\tb\ta\t0\t0", "3\ta\ta b\t1.25\t0"
     )
-    batches = eval_batches(
+    split = eval_split(
         source, TASK, LabelAccess("evaluate", "stsb-score", "en"), "en", "test", "all",
-        TextPipeline(make_tokenizer("ab"), "t", 16, tmp_path / "cache"), 8,
+        TextPipeline(make_tokenizer("ab"), "t", 16, tmp_path / "cache"),
     )  # fmt: skip
-    ((_, batch),) = batches
-    assert batch["labels"].dtype == np.float32
-    assert sorted(batch["labels"].tolist()) == [0.0, 0.25, 1.0]
-    decoded = decoded_with(batches, lambda batch: batch["labels"])
-    assert decoded == [5.0, 0.0, 1.25] == list(batches.gold)
-    assert batches.score(decoded) == {"pearson": pytest.approx(1), "spearman": pytest.approx(1)}
+    (batch,) = EvalBatches([split], 8)
+    labels = batch.arrays["labels"]
+    assert labels.dtype == np.float32
+    assert sorted(labels.tolist()) == [0.0, 0.25, 1.0]
+    decoded = decoded_with(split, lambda batch: batch["labels"])
+    assert decoded == [5.0, 0.0, 1.25] == list(split.gold)
+    assert split.score(decoded) == {"pearson": pytest.approx(1), "spearman": pytest.approx(1)}
 
 
 def test_translated_pairs_cross_and_keep_their_score(files, make_tokenizer, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.data.conftest import counts_of_pieces, decoded_with
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import eval_split
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 
@@ -19,13 +19,13 @@ def test_every_sentence_is_an_item_whatever_the_batches(
     toy, toy_tokenizer, toy_pipeline, name, num_examples, num_items, batch_size
 ):
     task = task_named(name)
-    batches = eval_batches(
+    split = eval_split(
         toy, task, LabelAccess("evaluate", name, "qaa"), "qab", "test", num_examples,
-        toy_pipeline(24), batch_size,
+        toy_pipeline(24),
     )  # fmt: skip
-    assert batches.num_items == num_items
-    decoded = decoded_with(batches, counts_of_pieces)
-    for example, said in zip(batches.examples, batches.predictions(decoded), strict=True):
+    assert split.num_items == num_items
+    decoded = decoded_with(split, counts_of_pieces, batch_size)
+    for example, said in zip(split.examples, split.predictions(decoded), strict=True):
         vectors = said if isinstance(said, tuple) else (said,)
         for words, vector in zip(example.sentences(), vectors, strict=True):
             assert (vector is None) == (not words)
@@ -34,4 +34,4 @@ def test_every_sentence_is_an_item_whatever_the_batches(
                 # Padding aside, which says how long the others of the batch are.
                 assert vector.sum() - vector[toy_tokenizer.pad_token_id] == len(words) + 2
                 assert all(vector[number] for number in numbers)
-    assert set(batches.score(decoded)) == set(task.metrics)
+    assert set(split.score(decoded)) == set(task.metrics)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.unit.data.conftest import SPECIAL, decoded_with, word_tokenizer
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
@@ -238,7 +238,7 @@ def test_only_the_question_is_code_switched(files, tmp_path):
 def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
     questions = [asked("a", "w50 w51"), asked("b", "w2"), asked("c", "w98")]
     source = files("qa/xquad/en.test.json", squad(questions, PASSAGE))
-    batches = eval_batches(
+    split = eval_split(
         source,
         TASK,
         LabelAccess("evaluate", "xquad", "en"),
@@ -246,7 +246,6 @@ def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
         "test",
         "all",
         TextPipeline(WORDS, "w", 32, tmp_path / "cache"),
-        4,
     )
 
     def perfect(batch):
@@ -255,10 +254,10 @@ def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
             scores[row, [0, 1], label] = 5.0
         return scores
 
-    decoded = decoded_with(batches, perfect)
-    assert batches.num_items == 3 * 7
-    assert len(batches) == 6
-    assert batches.score(decoded) == {"f1": 1.0, "em": 1.0}
+    decoded = decoded_with(split, perfect)
+    assert split.num_items == 3 * 7
+    assert len(EvalBatches([split], 4)) == 6
+    assert split.score(decoded) == {"f1": 1.0, "em": 1.0}
 
 
 V2 = parse_task(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.conftest import decoded_with
-from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalBatches, EvalSplit
 from xlt_ray.data.batches.supervised import TrainBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import IGNORED, Encoded, Sentence, template_of
@@ -86,16 +86,14 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
     template, fertility, max_length, batch_size
 ):
     examples = examples_of(fertility)
-    batches = EvalBatches(
-        TASK, "de", Frame(template, max_length), sentences_of(fertility), examples,
-        batch_size=batch_size,
-    )  # fmt: skip
-    assert all(batch["input_ids"].shape[1] <= max_length for _, batch in batches)
-    decoded = decoded_with(batches, lambda batch: np.maximum(batch["labels"], 0))
-    assert batches.predictions(decoded) == list(batches.gold)
+    split = EvalSplit(TASK, "de", Frame(template, max_length), sentences_of(fertility), examples)
+    batches = EvalBatches([split], batch_size)
+    assert all(batch.arrays["input_ids"].shape[1] <= max_length for batch in batches)
+    decoded = decoded_with(split, lambda batch: np.maximum(batch["labels"], 0), batch_size)
+    assert split.predictions(decoded) == list(split.gold)
     # What is cut is told: words that no row can hold.
     words = [length for lengths in fertility for length in lengths]
-    assert batches.cut == pytest.approx(np.mean([word > max_length - SPECIAL for word in words]))
+    assert split.cut == pytest.approx(np.mean([word > max_length - SPECIAL for word in words]))
 
 
 @settings(deadline=None)
@@ -136,9 +134,7 @@ def test_where_nothing_is_too_long_a_sentence_is_one_row(template, fertility):
 def test_an_entity_that_a_split_goes_through_is_scored_whole(template):
     """As XTREME scores what ``run_tag.py`` writes: lines of one sentence, whatever was split."""
     example = TagExample("x", ("Ada", "Byron", "King"), ("B-PER", "I-PER", "I-PER"))
-    batches = EvalBatches(
-        TASK, "de", Frame(template, 6), sentences_of([[2, 2, 2]]), (example,), batch_size=4
-    )
-    decoded = decoded_with(batches, lambda batch: np.maximum(batch["labels"], 0))
+    split = EvalSplit(TASK, "de", Frame(template, 6), sentences_of([[2, 2, 2]]), (example,))
+    decoded = decoded_with(split, lambda batch: np.maximum(batch["labels"], 0))
     assert decoded == [("B-PER", "I-PER"), ("I-PER",)]
-    assert batches.score(decoded)["conll_f1"] == 1.0
+    assert split.score(decoded)["conll_f1"] == 1.0

@@ -12,7 +12,7 @@ from torch import nn
 from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.config.trial import Model
-from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalSplit
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.parallel_sample import ParallelSample, SampledPair
 from xlt_ray.data.text.pipeline import encode_words, template_of
@@ -21,7 +21,7 @@ from xlt_ray.data.types.pair import PairExample
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import Network, build_network
 from xlt_ray.training.diagnose import profiles
-from xlt_ray.training.evaluate import EvalSet, score
+from xlt_ray.training.evaluate import EvalPass, EvalSet, score
 
 TASK = task_named("toy-nli")
 MODEL, WORDS = Model(name="toy:1x32"), ("a", "b", "c", "d")
@@ -59,9 +59,9 @@ def evaluate(network: Network, tokenizer: Any) -> dict[str, float]:
     )
     sentences = encode_words([words for pair in pairs for words in pair], tokenizer)
     frame = Frame(template_of(tokenizer), 16)
-    return score(
-        network, EvalSet(TASK, EvalBatches(TASK, "x", frame, sentences, examples, batch_size=2))
-    )
+    split = EvalSplit(TASK, "x", frame, sentences, examples)
+    (scores,) = score(network, EvalPass([EvalSet(split)], batch_size=2))
+    return scores
 
 
 @pytest.mark.parametrize("is_diagnosis", [True, False])

@@ -1,4 +1,6 @@
-"""What evaluation reads: a split of one language, or rows of a sentence in each of two languages.
+"""What evaluation reads: splits of languages, or rows of a sentence in each of two languages.
+
+All splits of a task are sorted by length together, because a language has too few rows for that.
 
 Rows in two languages are the generalized cross-lingual evaluation of arXiv 2104.08645: they are
 joined by id, and a row that one of the languages lacks is dropped and counted, as is one whose
@@ -7,8 +9,9 @@ sentence is empty or marked as not translated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +27,9 @@ from xlt_ray.data.types.base import Example, Frame, Items, Predictions, Rows, Ta
 from xlt_ray.errors import DataError
 
 
-class EvalBatches:
-    """One split of one language in fixed batches of similar length, longest first.
-
-    Iterating yields (numbers, batch): row k of the batch is item ``numbers[k]``. Items are the
-    examples themselves, but for kinds that show one part of a long text at a time.
-    """
+class EvalSplit:
+    """One split of one language, as items to be predicted: the examples themselves, but for kinds
+    that show one part of a long text at a time."""
 
     def __init__(
         self,
@@ -39,24 +39,23 @@ class EvalBatches:
         table: Table,
         examples: tuple[Example, ...],
         *,
-        batch_size: int,
         num_dropped: int = 0,
     ) -> None:
-        self.task, self.language = task, language
+        self.task, self.language, self.frame = task, language, frame
         self.examples = examples
         self.num_dropped = num_dropped
-        self._kind, self._frame = kind_of(task), frame
+        self._kind = kind_of(task)
         self._rows = Rows(table, self._kind.width, len(examples))
         self._items = Items(self._kind, self._rows, frame)
-        self._batch_size = batch_size
 
     @property
     def num_items(self) -> int:
         return len(self._items.owners)
 
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-self.num_items // self._batch_size)
+    @property
+    def lengths(self) -> np.ndarray:
+        """(num_items,) int64: see :attr:`Items.lengths`."""
+        return self._items.lengths
 
     @property
     def gold(self) -> tuple[Any, ...]:
@@ -66,23 +65,12 @@ class EvalBatches:
     @property
     def cut(self) -> float:
         """Share of the examples (of the words, for tags) that ``max_length`` takes a part of."""
-        return self._kind.cut(self._rows, self.examples, self._frame)
+        return self._kind.cut(self._rows, self.examples, self.frame)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        order = np.argsort(-self._items.lengths, kind="stable")
-        owners = self._items.owners
-        for begin in range(0, len(order), self._batch_size):
-            numbers = order[begin : begin + self._batch_size]
-            items = [self._items[number] for number in numbers.tolist()]
-            labels = [
-                self._kind.numbers(self.examples[owner]) for owner in owners[numbers].tolist()
-            ]
-            yield numbers, self._kind.batch(items, labels, self._frame)
-
-    def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
-        """The meaning of the network's answers to a batch, item by item."""
-        items = [self._items[number] for number in np.asarray(numbers).tolist()]
-        return self._kind.decode(items, predicted, self._frame)
+    def item(self, number: int) -> tuple[Any, np.ndarray]:
+        """An item, and the label of its example as numbers."""
+        owner = int(self._items.owners[number])
+        return self._items[number], self._kind.numbers(self.examples[owner])
 
     def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
         """The decoded items of every example."""
@@ -104,7 +92,84 @@ class EvalBatches:
         return self._kind.score(Predictions(self.language, self.gold, predicted))
 
 
-def eval_batches(
+class EvalBatch(NamedTuple):
+    """Some items of :class:`EvalBatches`, a row each."""
+
+    numbers: np.ndarray
+    """(rows,) int64: which items, counted over all splits."""
+    items: list[Any]
+    arrays: Batch
+
+    @property
+    def inputs(self) -> Batch:
+        """The arrays without labels."""
+        return {name: array for name, array in self.arrays.items() if name != "labels"}
+
+
+MIN_FILL = 0.75
+"""A row in a batch is at least this long, as a share of the longest one. There are some ten more
+batches for it, however many rows."""
+
+
+class EvalBatches:
+    """Splits of one task in batches of similar length, longest first, whatever their language.
+
+    A batch has as many rows of its own length as fit into the cells of ``batch_size`` rows of the
+    greatest length, so batches of short items have more rows.
+    """
+
+    def __init__(self, splits: Sequence[EvalSplit], batch_size: int) -> None:
+        self._splits = splits
+        self._kind, self._frame = kind_of(splits[0].task), splits[0].frame
+        self._ends = np.cumsum([split.num_items for split in splits])
+        lengths = np.concatenate([split.lengths for split in splits])
+        self._order = np.argsort(-lengths, kind="stable")
+        descending = lengths[self._order]
+        begin, self._begins = 0, [0]
+        while begin < len(descending):
+            longest = int(descending[begin])
+            num_rows = max(batch_size * self._frame.max_length // longest, 1)
+            end = int(np.searchsorted(-descending, -MIN_FILL * longest, side="right"))
+            begin = min(begin + num_rows, end)
+            self._begins.append(begin)
+
+    @property
+    def num_items(self) -> int:
+        return len(self._order)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._begins) - 1
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        for begin, end in pairwise(self._begins):
+            numbers = self._order[begin:end]
+            items, labels = zip(*map(self._item, numbers.tolist()), strict=True)
+            yield EvalBatch(numbers, list(items), self._kind.batch(items, labels, self._frame))
+
+    def _item(self, number: int) -> tuple[Any, np.ndarray]:
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        split = self._splits[place]
+        return split.item(number - int(self._ends[place]) + split.num_items)
+
+    def decode(self, batch: EvalBatch, predicted: np.ndarray) -> list[Any]:
+        """The meaning of the network's answers to a batch, item by item."""
+        return self._kind.decode(batch.items, predicted, self._frame)
+
+    def by_split(self, of_batches: Iterable[tuple[np.ndarray, Iterable[Any]]]) -> list[list[Any]]:
+        """From what belongs to the items of every batch, with their numbers, to a list for each
+        split, in the order of its items."""
+        in_order: list[Any] = [None] * self.num_items
+        for numbers, of_batch in of_batches:
+            for number, of_item in zip(numbers.tolist(), of_batch, strict=True):
+                in_order[number] = of_item
+        return [
+            in_order[end - split.num_items : end]
+            for split, end in zip(self._splits, self._ends.tolist(), strict=True)
+        ]
+
+
+def eval_split(
     source: Source,
     task: Task,
     permit: LabelAccess,
@@ -112,8 +177,7 @@ def eval_batches(
     split: Split,
     limit: Size,
     pipeline: TextPipeline,
-    batch_size: int,
-) -> EvalBatches:
+) -> EvalSplit:
     """One split for scoring: the first ``limit`` examples, or all where there are fewer.
 
     A pair of languages is ``FIRST:SECOND``, and ``limit`` counts its joined rows. Sentences are
@@ -134,13 +198,12 @@ def eval_batches(
     if len(codes) == 2:
         examples, places, num_dropped = joined(*rows, task=task.name, language=language)
         table = JoinedTable(tables, places)
-    return EvalBatches(
+    return EvalSplit(
         task,
         language,
         Frame(pipeline.template, pipeline.max_length),
         table,
         tuple(examples if limit == "all" else examples[:limit]),
-        batch_size=batch_size,
         num_dropped=num_dropped,
     )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -47,6 +47,34 @@ def collate(
     A batch is as long as its longest row, at most ``max_length``. Rows that are too long lose
     pieces from the end; of a pair the longer sentence loses first.
     """
+    parts = template.parts(len(rows[0]))
+    layouts = _layouts(rows, template, max_length)
+    shape = (len(rows), max(layout[-1].stop for layout in layouts))
+    ids = np.full(shape, template.pad_id, np.int64)
+    mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for number, (row, layout) in enumerate(zip(rows, layouts, strict=True)):
+        for part, place in zip(parts, layout, strict=True):
+            kept = place.stop - place.start
+            ids[number, place] = part.ids if part.slot is None else row[part.slot].pieces[:kept]
+            types[number, place] = part.token_type
+        mask[number, : layout[-1].stop] = 1
+    batch = {"input_ids": ids, "attention_mask": mask}
+    if template.has_token_types:
+        batch["token_type_ids"] = types
+    return batch, _of_sentences(parts, layouts)
+
+
+def places_of(
+    rows: Sequence[tuple[Sentence, ...]], template: Template, max_length: int
+) -> list[list[slice]]:
+    """Where each row's sentences stand in the arrays of :func:`collate`."""
+    return _of_sentences(template.parts(len(rows[0])), _layouts(rows, template, max_length))
+
+
+def _layouts(
+    rows: Sequence[tuple[Sentence, ...]], template: Template, max_length: int
+) -> list[list[slice]]:
+    """Where each part of the template stands, row by row."""
     num_sentences = len(rows[0])
     parts = template.parts(num_sentences)
     room = max_length - template.num_special(num_sentences)
@@ -55,30 +83,21 @@ def collate(
             f"max_length {max_length} leaves no room beside the special tokens",
             remedy=f"at least {template.num_special(num_sentences) + num_sentences} is needed",
         )
-    kept_lengths = [_kept([len(sentence.pieces) for sentence in row], room) for row in rows]
-    length = max(sum(lengths) for lengths in kept_lengths) + template.num_special(num_sentences)
-    ids = np.full((len(rows), length), template.pad_id, np.int64)
-    mask = np.zeros((len(rows), length), np.int64)
-    types = np.zeros((len(rows), length), np.int64)
-    places: list[list[slice]] = []
-    for number, (row, lengths) in enumerate(zip(rows, kept_lengths, strict=True)):
-        at, slots = 0, []
-        for part in parts:
-            if part.slot is None:
-                end = at + len(part.ids)
-                ids[number, at:end] = part.ids
-            else:
-                end = at + lengths[part.slot]
-                ids[number, at:end] = row[part.slot].pieces[: lengths[part.slot]]
-                slots.append(slice(at, end))
-            types[number, at:end] = part.token_type
-            at = end
-        mask[number, :at] = 1
-        places.append(slots)
-    batch = {"input_ids": ids, "attention_mask": mask}
-    if template.has_token_types:
-        batch["token_type_ids"] = types
-    return batch, places
+    layouts = []
+    for row in rows:
+        kept = _kept([len(sentence.pieces) for sentence in row], room)
+        sizes = [len(part.ids) if part.slot is None else kept[part.slot] for part in parts]
+        layouts.append(
+            [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+        )
+    return layouts
+
+
+def _of_sentences(parts: Sequence[Part], layouts: Sequence[list[slice]]) -> list[list[slice]]:
+    return [
+        [place for part, place in zip(parts, layout, strict=True) if part.slot is not None]
+        for layout in layouts
+    ]
 
 
 def _kept(lengths: list[int], room: int) -> list[int]:

@@ -85,6 +85,11 @@ class Frame(NamedTuple):
         """Pieces of text in a row of one or two sentences."""
         return self.max_length - self.template.num_special(num_sentences)
 
+    def row_length(self, row: Any) -> int:
+        """Pieces of a row of one or two sentences, special ones included; the rest is cut."""
+        num_sentences = sum(isinstance(part, Sentence) for part in row)
+        return min(_length(row) + self.template.num_special(num_sentences), self.max_length)
+
 
 class Table(Protocol):
     """What rows are taken from, sentence by sentence."""
@@ -113,12 +118,16 @@ class Items:
     owners: np.ndarray
     """(num_items,): the example of each item, ascending."""
     lengths: np.ndarray
-    """(num_items,) int64: pieces of each item, by which batches are put together."""
+    """(num_items,) int64: pieces of the longest row that shows each item, special ones included and
+    ``max_length`` at most, by which batches are put together."""
 
     def __init__(self, kind: TaskType, rows: Rows, frame: Frame) -> None:
         self._kind, self._rows, self._frame = kind, rows, frame
         lengths = [
-            [_length(item) for item in kind.items(rows[number], frame)]
+            [
+                max(frame.row_length(part) for part in kind.shown(item))
+                for item in kind.items(rows[number], frame)
+            ]
             for number in range(len(rows))
         ]
         self.owners = np.repeat(np.arange(len(rows)), [len(row) for row in lengths])

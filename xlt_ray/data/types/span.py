@@ -20,7 +20,7 @@ from xlt_ray.data.item_scores import Parts, each
 from xlt_ray.data.metrics import exact_match, normalised, token_f1
 from xlt_ray.data.sampling import generator
 from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error
-from xlt_ray.data.text.pipeline import Batch, Sentence, collate
+from xlt_ray.data.text.pipeline import Batch, Sentence, collate, places_of
 from xlt_ray.data.text.squad import (
     Question,
     StandingAnswer,
@@ -233,7 +233,7 @@ class SpanType(AnswersType):
         self, items: Sequence[Window], predicted: np.ndarray, frame: Frame
     ) -> list[BestSpan]:
         """``predicted`` (batch, 2, length): how good every piece is as begin and as end."""
-        _, places = collate(items, frame.template, frame.max_length)
+        places = places_of(items, frame.template, frame.max_length)
         longest = self.task.spans.max_answer
         return [
             _best(window, scores[:, place], float(scores[:, 0].sum()), longest)

@@ -28,7 +28,7 @@ from xlt_ray.data.item_scores import (
 from xlt_ray.data.metrics import accuracy, chunk_counts, conll_f1, entity_f1, macro_f1
 from xlt_ray.data.text.conll import as_iob2, num_sentences, tagged_sentences, word_of
 from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error, lines
-from xlt_ray.data.text.pipeline import IGNORED, Batch, Sentence, collate
+from xlt_ray.data.text.pipeline import IGNORED, Batch, Sentence, collate, places_of
 from xlt_ray.data.types.base import AnswersType, Example, Frame, Predictions, Row, Rows, known_label
 
 Tags = Sequence[str]
@@ -158,7 +158,7 @@ class TagType(AnswersType):
     ) -> list[tuple[str, ...]]:
         """``predicted`` (batch, length): numbers of labels."""
         rows = [(stretch.sentence,) for stretch in items]
-        _, places = collate(rows, frame.template, frame.max_length)
+        places = places_of(rows, frame.template, frame.max_length)
         return [
             tuple(self.task.labels[n] for n in numbers[place.start + row.starts].tolist())
             for (row,), (place,), numbers in zip(rows, places, np.asarray(predicted), strict=True)
