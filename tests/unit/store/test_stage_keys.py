@@ -42,3 +42,11 @@ def test_keys_of_known_stages_stay_what_they_are(path_with: Callable[..., StageP
     keys = known(path_with)
     pinned = json.loads(GOLDEN.read_text(encoding="utf-8"))
     assert keys == pinned, ADVICE.format(file=GOLDEN.name, keys=json.dumps(keys, indent=1))
+
+
+def test_an_evaluation_under_autocast_says_so(path_with: Callable[..., StagePath]) -> None:
+    found = {
+        precision: path_with({"precision": precision})[-1].settings.get("autocast")
+        for precision in ("fp32", "tf32", "bf16-mixed", "bf16")
+    }
+    assert found == {"fp32": None, "tf32": None, "bf16-mixed": "bf16", "bf16": "bf16"}
