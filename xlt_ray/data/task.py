@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -294,18 +295,20 @@ def labels_file(name: str) -> Path:
 
 
 @cache
+def _task_files() -> dict[str, Traversable]:
+    """The file of every task by the task's name, in order."""
+    folder = resources.files("xlt_ray.data") / "tasks"
+    files = {entry.name: entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+    return {file.removesuffix(".yaml"): files[file] for file in sorted(files)}
+
+
 def load_tasks() -> tuple[Task, ...]:
     """Every task there is, by name."""
-    folder = resources.files("xlt_ray.data") / "tasks"
-    files = sorted(
-        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")),
-        key=lambda entry: entry.name,
-    )
-    return tuple(parse_task(entry.read_text(encoding="utf-8"), entry.name) for entry in files)
+    return tuple(map(task_named, _task_files()))
 
 
 def task_named(name: str) -> Task:
-    """The task called ``name``.
+    """The task called ``name``; no other file is read.
 
     >>> task_named("pos").kind
     'tag'
@@ -313,7 +316,13 @@ def task_named(name: str) -> Task:
     Raises:
         DataError: there is no such task.
     """
-    known = {task.name: task for task in load_tasks()}
-    if name not in known:
-        raise DataError("there is no such task", task=name, remedy=nearest(name, known))
-    return known[name]
+    files = _task_files()
+    if name not in files:
+        raise DataError("there is no such task", task=name, remedy=nearest(name, files))
+    return _read_task(name)
+
+
+@cache
+def _read_task(name: str) -> Task:
+    file = _task_files()[name]
+    return parse_task(file.read_text(encoding="utf-8"), file.name)

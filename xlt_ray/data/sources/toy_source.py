@@ -97,13 +97,7 @@ class ToySource(Source):
         return _parallel_text(self.seed, language)
 
     def parallel_digest(self, language: str) -> str:
-        return digest_of(
-            "toy-parallel",
-            GENERATOR_VERSION,
-            self.seed,
-            language,
-            *self.parallel(language).values(),
-        )
+        return _parallel_digest(self.seed, language)
 
     def alignment_digest(self, first: str, second: str) -> str:
         """It follows from both texts."""
@@ -111,7 +105,7 @@ class ToySource(Source):
 
     def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Gold word alignment of the sentences both languages have: places of aligned words."""
-        ours, theirs = _parallel(self.seed, first), _parallel(self.seed, second)
+        ours, theirs = _spoken_parallel(self.seed, first), _spoken_parallel(self.seed, second)
         aligned = {}
         for number in ours.keys() & theirs.keys():
             places = {spoken.slot: place for place, spoken in enumerate(theirs[number])}
@@ -231,21 +225,30 @@ def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
 
 
 @cache
-def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
-    spellings = toy_words(seed)
+def _parallel(seed: int) -> tuple[ToyExample, ...]:
+    """What the parallel sentences say, in any language."""
     total = max(language.num_parallel for language in TOY_LANGUAGES.values())
+    return tuple(islice(toy_examples("parallel", "train", seed), total))
+
+
+@cache
+def _spoken_parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
+    spellings, examples = toy_words(seed), _parallel(seed)
     rng = Rng("toy-parallel-rows", seed, language)
-    kept = set(rng.shuffled(range(total))[: TOY_LANGUAGES[language].num_parallel])
-    return {
-        number: _speak(spellings, language, example)
-        for number, example in enumerate(islice(toy_examples("parallel", "train", seed), total))
-        if number in kept
-    }
+    kept = rng.shuffled(range(len(examples)))[: TOY_LANGUAGES[language].num_parallel]
+    return {number: _speak(spellings, language, examples[number]) for number in sorted(kept)}
 
 
 @cache
 def _parallel_text(seed: int, language: str) -> dict[str, str]:
-    return {f"s{number}": text_of(spoken) for number, spoken in _parallel(seed, language).items()}
+    spoken_by_number = _spoken_parallel(seed, language)
+    return {f"s{number}": text_of(spoken) for number, spoken in spoken_by_number.items()}
+
+
+@cache
+def _parallel_digest(seed: int, language: str) -> str:
+    sentences = _parallel_text(seed, language).values()
+    return digest_of("toy-parallel", GENERATOR_VERSION, seed, language, *sentences)
 
 
 @cache
