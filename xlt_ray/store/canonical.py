@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -52,14 +53,29 @@ def canonical_text(value: Any) -> str:
     >>> canonical_text({"b": 1.0, "a": (True, None)})
     '{"a":[true,null],"b":1.0}'
     """
+    return _text(canonical(value))
+
+
+def _text(value: Json) -> str:
     return json.dumps(
-        canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical text, 64 hex digits."""
-    return hashlib.sha256(canonical_text(value).encode()).hexdigest()
+    return digest_of_json(canonical(value))
+
+
+def digest_of_json(value: Json) -> str:
+    """:func:`digest` of a value that was parsed from JSON, many times faster for large ones.
+
+    Only the types and keys of a parsed value need no check.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return hashlib.sha256(_text(value).encode()).hexdigest()
 
 
 def differences(first: Any, second: Any, path: str = "") -> list[tuple[str, Json, Json]]:
@@ -87,8 +103,15 @@ def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
     Raises:
         TypeError: a field without a default is missing.
     """
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in tree.items() if name in names})
+    names = _field_names(kind)
+    if not tree.keys() <= names:
+        tree = {name: value for name, value in tree.items() if name in names}
+    return kind(**tree)
+
+
+@cache
+def _field_names(kind: type[Any]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
 
 
 CHECKSUM = "crc32"

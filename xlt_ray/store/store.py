@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt_ray.errors import DamagedStage, LeaseLost, StoreError
-from xlt_ray.store.canonical import digest
+from xlt_ray.store.canonical import digest, digest_of_json
 from xlt_ray.store.copies import Copies, working_folder
 from xlt_ray.store.lease import TTL, Holder, Lease, try_acquire
 from xlt_ray.store.record import FileEntry, StageRecord, agreed
@@ -95,13 +95,14 @@ class StageStore:
         place = _record_path(key)
         try:
             tree = json.loads(content)
-            sha256 = tree.pop("sha256")
+            is_unaltered = tree.pop("sha256") == digest_of_json(tree)
+            payload_key = digest_of_json(tree["payload"])
             record = StageRecord.from_json(tree)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DamagedStage("its record cannot be read", key=key, place=place) from None
-        if sha256 != digest(tree):
+        if not is_unaltered:
             raise DamagedStage("its record was altered", key=key, place=place)
-        if record.key != key or digest(record.payload) != key:
+        if record.key != key or payload_key != key:
             raise DamagedStage("its record belongs to another stage", key=key, place=place)
         for name in record.files:
             if fault := fault_of_file(name):
@@ -351,7 +352,7 @@ class StageStore:
 
     def _progress_marker(self, path: str) -> dict[str, Any]:
         marker: dict[str, Any] = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
-        if marker.pop("sha256") != digest(marker):
+        if marker.pop("sha256") != digest_of_json(marker):
             raise ValueError("it was altered")
         return marker
 

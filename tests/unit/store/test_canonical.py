@@ -18,6 +18,7 @@ from xlt_ray.store.canonical import (
     canonical_text,
     differences,
     digest,
+    digest_of_json,
     is_whole,
     with_checksum,
 )
@@ -53,7 +54,13 @@ def test_order_of_keys_and_kind_of_sequence_do_not_matter(value: Any) -> None:
 
 @given(plain)
 def test_a_value_read_from_json_has_the_same_digest(value: Any) -> None:
-    assert digest(json.loads(json.dumps(canonical(value)))) == digest(value)
+    parsed = json.loads(json.dumps(canonical(value)))
+    assert digest(parsed) == digest_of_json(parsed) == digest(value)
+
+
+def test_parsed_json_with_a_number_that_is_not_finite_has_no_digest() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_of_json(json.loads('{"a": NaN}'))
 
 
 @given(plain, plain)
