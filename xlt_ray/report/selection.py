@@ -256,9 +256,14 @@ def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]
 def _dev_means(table: LanguageTable, scores: pd.DataFrame) -> dict[tuple[int, str], float]:
     """Mean dev score by configuration and language, where every seed has it."""
     part = _of_table(scores, table)
+    by_number: dict[tuple[int, str], dict[int, float]] = {}
+    for configuration, code, number, value in zip(
+        *(part[name] for name in ("configuration", "language", "number", "value")), strict=True
+    ):
+        by_number.setdefault((configuration, code), {})[number] = value
     numbers = {row.configuration: {trial.number for trial in row.trials} for row in table.rows}
     return {
-        (int(configuration), str(code)): statistics.fmean(of_language["value"])
-        for (configuration, code), of_language in part.groupby(["configuration", "language"])
-        if set(of_language["number"]) == numbers.get(int(configuration))
+        (configuration, code): statistics.fmean(values.values())
+        for (configuration, code), values in by_number.items()
+        if values.keys() == numbers.get(configuration)
     }

@@ -266,17 +266,22 @@ def units(members: Sequence[Collection[str]]) -> Iterator[list[int]]:
     >>> list(units([{"a"}, {"b"}, {"a", "c"}, {"c"}]))
     [[0, 2, 3], [1]]
     """
-    left = dict(enumerate(members))
-    while left:
-        first = next(iter(left))
-        group, keys = [first], set(left.pop(first))
-        while joining := [
-            place for place, member_keys in left.items() if not keys.isdisjoint(member_keys)
-        ]:
-            for place in joining:
-                keys |= set(left.pop(place))
-            group += joining
-        yield sorted(group)
+    places_of: dict[str, list[int]] = {}
+    for place, keys in enumerate(members):
+        for key in keys:
+            places_of.setdefault(key, []).append(place)
+    left = set(range(len(members)))
+    for first in range(len(members)):
+        group, reached = [], [first]
+        while reached:
+            place = reached.pop()
+            if place in left:
+                left.remove(place)
+                group.append(place)
+                # Each key leads to its members once.
+                reached += [other for key in members[place] for other in places_of.pop(key, ())]
+        if group:
+            yield sorted(group)
 
 
 def named(stages: Trained) -> str:

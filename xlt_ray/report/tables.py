@@ -14,6 +14,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -367,18 +368,24 @@ class TrialScores:
 
 def trial_scores(test: pd.DataFrame, trained: Mapping[int, Trained]) -> dict[int, TrialScores]:
     """Test scores of one task and metric by the number of their trial, in order."""
-    test = test.assign(is_near_constant=test["is_near_constant"].fillna(value=False).astype(bool))
-    by_trial = {}
-    for number, part in test.groupby("number", sort=True):
-        flagged = part[part["is_near_constant"]]
-        by_trial[int(number)] = TrialScores(
-            number=int(number),
-            seed=int(part["seed"].iloc[0]),
-            scores=dict(zip(part["language"], part["value"].astype(float), strict=True)),
-            trained=trained.get(int(number), ()),
-            near_constant=dict(zip(flagged["language"], flagged["top_share"], strict=True)),
+    is_near_constant = test["is_near_constant"].fillna(value=False).astype(bool)
+    columns = (*(test[name] for name in ("number", "seed", "language", "value", "top_share")),)
+    seeds: dict[int, int] = {}
+    scores: dict[int, dict[str, float]] = {}
+    near_constant: dict[int, dict[str, float]] = {}
+    for number, seed, code, value, share, is_constant in zip(
+        *columns, is_near_constant, strict=True
+    ):
+        seeds.setdefault(number, seed)
+        scores.setdefault(number, {})[code] = float(value)
+        if is_constant:
+            near_constant.setdefault(number, {})[code] = share
+    return {
+        number: TrialScores(
+            number, seed, scores[number], trained.get(number, ()), near_constant.get(number, {})
         )
-    return by_trial
+        for number, seed in sorted(seeds.items())
+    }
 
 
 def mean_of(trials: Sequence[TrialScores], languages: Sequence[str]) -> Cell | None:
@@ -429,7 +436,7 @@ class ScoredRow:
         """The trained stages that several of its seeds go on from: spreads leave out their luck."""
         return shared_by(trial.trained for trial in self.trials)
 
-    @property
+    @cached_property
     def stage_keys(self) -> set[str]:
         """Keys of all stages that its seeds were trained in."""
         return {stage.key for trial in self.trials for stage in trial.trained}

@@ -103,7 +103,7 @@ def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
     Raises:
         TypeError: a field without a default is missing.
     """
-    names = _field_names(kind)
+    names = _field_names(kind)  # type: ignore[arg-type]
     if not tree.keys() <= names:
         tree = {name: value for name, value in tree.items() if name in names}
     return kind(**tree)

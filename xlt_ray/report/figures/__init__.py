@@ -131,7 +131,9 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def csv_of(frame: pd.DataFrame) -> str:
     """A frame as CSV; what would be a formula is text."""
-    safe = frame.rename(columns=as_text).map(as_text)
+    safe = frame.rename(columns=as_text)
+    others = safe.select_dtypes(exclude=["number", "bool", "boolean"])
+    safe[others.columns] = others.map(as_text)
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
