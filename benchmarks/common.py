@@ -67,7 +67,7 @@ def xlt_run(file: Path, home: Path, *overrides: str) -> int:
 def make_stages(task: TrialTask) -> Iterator[Any]:
     """Make the stages of a trial in this process; yields each as it is committed."""
     from xlt_ray.sweep.workers import open_walk
-    from xlt_ray.training.loop import Committed
+    from xlt_ray.training.events import Committed
 
     events, _ = open_walk(task)
     return (event for event in events if isinstance(event, Committed))

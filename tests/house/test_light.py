@@ -68,3 +68,8 @@ except SystemExit as end:
 
 def test_the_scheduler_works_without_ray_or_mlflow() -> None:
     assert loaded_by("import xlt_ray.sweep.scheduler, xlt_ray.tracking\n") == ["optuna"]
+
+
+def test_the_driver_of_a_sweep_needs_no_training_library() -> None:
+    code = "import xlt_ray.sweep.runner, xlt_ray.sweep.tune, xlt_ray.sweep.trainable\n"
+    assert set(loaded_by(code)) == {"ray", "optuna"}

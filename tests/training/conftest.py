@@ -20,8 +20,8 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
+from xlt_ray.training.events import Event
 from xlt_ray.training.load import TrainingContext
-from xlt_ray.training.loop import Event
 from xlt_ray.training.process_group import ProcessGroup, join_process_group
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.walk import walk

@@ -41,7 +41,7 @@ class Job:
 
 def follow(bench: Bench, job: Job) -> Trace:
     """Train in this process as a job says."""
-    from xlt_ray.training.loop import Evaluated
+    from xlt_ray.training.events import Evaluated
 
     trace = Trace()
     with _witness(trace.seen):

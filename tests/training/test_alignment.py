@@ -12,7 +12,7 @@ from tests.training.conftest import Bench
 from xlt_ray.config.methods import ALIGNMENTS
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.loop import Evaluated, Event
+from xlt_ray.training.events import Evaluated, Event
 from xlt_ray.training.setup import training_setup
 
 STEPS = 60

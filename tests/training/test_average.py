@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from tests.training.conftest import Bench
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
+from xlt_ray.training.events import Evaluated
 from xlt_ray.training.final_weights import AVERAGE
 from xlt_ray.training.load import load_network
-from xlt_ray.training.loop import Evaluated
 
 PLAIN = ("intermediate=null", "target.evaluations=4", "target.select=last")
 ASKED = (*PLAIN, "target.average=3")

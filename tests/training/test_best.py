@@ -16,9 +16,9 @@ from tests.training.conftest import Bench, what_was_scored
 from tests.training.pair import pair_beside
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
+from xlt_ray.training.events import Evaluated
 from xlt_ray.training.final_weights import best_step
 from xlt_ray.training.load import EXTRA
-from xlt_ray.training.loop import Evaluated
 
 # Falls after its first epoch: the rate is far too high then.
 ASKED = ("intermediate=null", "target.evaluations=8", "target.learning_rate=6e-3")

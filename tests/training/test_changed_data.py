@@ -19,8 +19,8 @@ from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
+from xlt_ray.training.events import Committed, Event
 from xlt_ray.training.load import TrainingContext
-from xlt_ray.training.loop import Committed, Event
 from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.walk import walk

@@ -22,7 +22,7 @@ from xlt_ray.store.record import Profile, StageRecord
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.diagnose import profiles
-from xlt_ray.training.loop import Committed
+from xlt_ray.training.events import Committed
 
 PLAIN = (
     "target={task: toy-paraphrase, source_language: qaa, size: 32, epochs: 2, batch_size: 16,"

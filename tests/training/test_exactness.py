@@ -13,7 +13,7 @@ from tests.training.conftest import Bench
 from xlt_ray.errors import TrialFailure
 from xlt_ray.store.store import StageStore
 from xlt_ray.training import loop
-from xlt_ray.training.loop import Committed, Evaluated, Stop, Ticked
+from xlt_ray.training.events import Committed, Evaluated, Stop, Ticked
 
 
 def test_same_trial_made_twice_gives_the_same_bits(

@@ -13,7 +13,7 @@ from tests.training.conftest import Bench
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.store.record import StageRecord, values_by_language
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.loop import Committed, Evaluated
+from xlt_ray.training.events import Committed, Evaluated
 
 PLAIN = (
     "intermediate=null",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.training.conftest import Bench
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.loop import Committed, Evaluated
+from xlt_ray.training.events import Committed, Evaluated
 
 LADDER = "intermediate={task: toy-nli, size: %d, batch_size: 16, max_length: 32, learning_rate: 1e-3, schedule: {method: wsd, warmup_examples: 16}}"  # noqa: E501
 

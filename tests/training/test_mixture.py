@@ -19,7 +19,8 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.loop import Committed, Evaluated, TrainingSetup
+from xlt_ray.training.events import Committed, Evaluated
+from xlt_ray.training.loop import TrainingSetup
 from xlt_ray.training.setup import training_setup
 
 MIXED = [

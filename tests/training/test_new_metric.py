@@ -12,7 +12,7 @@ from xlt_ray.config.sweep import Objective
 from xlt_ray.data import task as tasks
 from xlt_ray.data.task import task_named
 from xlt_ray.sweep.scheduler import objective_value
-from xlt_ray.training.loop import Committed
+from xlt_ray.training.events import Committed
 
 CHEAP = ("intermediate=null", "target.size=32", "target.epochs=1")
 

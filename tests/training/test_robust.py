@@ -18,8 +18,8 @@ from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
+from xlt_ray.training.events import Evaluated
 from xlt_ray.training.load import load_network
-from xlt_ray.training.loop import Evaluated
 
 PLAIN = "intermediate=null"
 METHODS = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.loop import Evaluated
+from xlt_ray.training.events import Evaluated
 
 MIXED = "resources.precision=bf16-mixed"
 

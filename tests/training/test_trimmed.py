@@ -20,8 +20,8 @@ from xlt_ray.modeling.trimmed_embedding import TrimmedEmbedding
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.engine import WEIGHTS
+from xlt_ray.training.events import Evaluated
 from xlt_ray.training.final_weights import AVERAGE
-from xlt_ray.training.loop import Evaluated
 from xlt_ray.training.setup import training_setup
 
 TABLE = "embeddings.word_embeddings.weight"

@@ -8,7 +8,7 @@ from tests.training.conftest import TINY, Bench
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.sweep.scheduler import intermediate_value, objective_value
-from xlt_ray.training.loop import Committed, Evaluated
+from xlt_ray.training.events import Committed, Evaluated
 
 WATCHED = ("qaa", "qab")
 ORACLE = ("evaluate.dev=all", "evaluate.languages=[qaa, qab]", "target.select=last")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from xlt_ray.ledger import TrialView
     from xlt_ray.sweep.runner import SweepSummary
     from xlt_ray.sweep.tasks import ProgressReporter, Report
-    from xlt_ray.training.loop import Event
+    from xlt_ray.training.events import Event
 
 SHOWN = 12
 """Rows of the live table: running trials, then the latest finished ones."""
@@ -252,7 +252,7 @@ def _typical(views: Sequence[TrialView]) -> TrialView:
 
 def echo_event(event: Event) -> None:
     """Print an event of ``xlt stage``."""
-    from xlt_ray.training.loop import Committed, Evaluated, Waiting
+    from xlt_ray.training.events import Committed, Evaluated, Waiting
 
     if isinstance(event, Evaluated):
         values = " ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())

@@ -50,7 +50,7 @@ from xlt_ray.tracking.client import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 if TYPE_CHECKING:
-    from xlt_ray.training.loop import Event
+    from xlt_ray.training.events import Event
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from xlt_ray.sweep import LOADED_S
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.tasks import Report, TrialTask, maker_of
 from xlt_ray.sweep.workers import RayWorkers, Worker, runtime_of, workers_for
-from xlt_ray.training.loop import Committed, Evaluated, Event, Ticked, Waiting
+from xlt_ray.training.events import Committed, Evaluated, Event, Ticked, Waiting
 
 REPORT, INTERVAL = "report", "quiet_s"
 """Keys of a result: a Report, and the seconds between two heartbeats of this trial."""

@@ -22,7 +22,7 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import Watchdog, hang_file, noting_node
 from xlt_ray.sweep.tasks import TrialTask
-from xlt_ray.training.loop import Event, Stop, Ticked, Waiting
+from xlt_ray.training.events import Event, Stop, Ticked, Waiting
 from xlt_ray.training.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -211,6 +211,9 @@ class Worker:
     """The part of a trial that one process runs; it may run several tasks, one after another."""
 
     def __init__(self) -> None:
+        # PyTorch and transformers: seconds, which are not part of a task and not on its watchdog.
+        import xlt_ray.training.walk  # noqa: F401
+
         self._walk: WalkThread | None = None
         self._listener: socket.socket | None = None
 

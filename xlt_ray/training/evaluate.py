@@ -37,9 +37,10 @@ from xlt_ray.modeling.network import Batch, Network, hidden_states
 from xlt_ray.store.evaluation_items import Items, item_ids
 from xlt_ray.store.record import Role, Score
 from xlt_ray.store.stage import Stage
+from xlt_ray.training.events import Ticked
 from xlt_ray.training.final_weights import put_average
 from xlt_ray.training.load import TrainingContext, load_network, load_parent, tensors_of
-from xlt_ray.training.loop import TICK_S, Ticked
+from xlt_ray.training.loop import TICK_S
 from xlt_ray.training.prefetch import prefetched
 
 MAX_ITEMS = 20_000

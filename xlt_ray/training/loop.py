@@ -25,11 +25,11 @@ from xlt_ray.data.text.pipeline import Batches
 from xlt_ray.errors import TrialFailure
 from xlt_ray.store.canonical import from_fields
 from xlt_ray.store.lease import Lease
-from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
+from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.final_weights import KeptWeights
 from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.passes import passes_of
@@ -39,61 +39,6 @@ from xlt_ray.training.schedules import learning_rate
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Set PyTorch's generators (dropout) for one optimizer step of one worker."""
     torch.manual_seed(int(digest_of("step", seed, step, rank)[:16], 16) >> 1)
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """The source-language dev set was scored during training."""
-
-    stage: Stage
-    step: int
-    examples: int
-    """Seen in this stage so far."""
-    metrics: Mapping[str, float]
-    """Dev metrics by name, and ``loss``: the mean training loss since the last evaluation."""
-
-    is_replay: bool = False
-    """Whether it happened earlier: before an interruption, or when a stored stage was made."""
-    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Metrics on the dev sets of watched languages."""
-    system: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """Memory of the leader's process, and examples per second since its last evaluation; empty for
-    a replay."""
-    time_ms: int | None = field(default=None, compare=False)
-    """When it happened, in milliseconds since 1970; None for a replay."""
-
-
-@dataclass(frozen=True)
-class Committed:
-    """A stage is in the store, made just now or earlier."""
-
-    stage: Stage
-    record: StageRecord
-    reused: bool
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Another process is making this stage; nothing is trained meanwhile."""
-
-    stage: Stage
-    holder: str
-
-
-@dataclass(frozen=True)
-class Ticked:
-    """A stage is being trained; yielded about once a second, so that the caller can react."""
-
-    stage: Stage
-    examples: int
-    """Seen in this stage so far."""
-
-
-Event = Evaluated | Committed | Waiting | Ticked
-
-
-class Stop(Exception):
-    """Thrown into a walk at a :class:`Ticked`: save progress, then end."""
 
 
 TICK_S = 1.0

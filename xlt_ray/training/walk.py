@@ -29,9 +29,10 @@ from xlt_ray.store.stage_path import StagePath, dependencies, stages_to_run
 from xlt_ray.training.diagnose import diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
+from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.final_weights import Average, Best, averaged_points
 from xlt_ray.training.load import TrainingContext, save_result
-from xlt_ray.training.loop import Committed, Event, Training, Waiting, evaluated
+from xlt_ray.training.loop import Training, evaluated
 from xlt_ray.training.setup import training_setup
 from xlt_ray.versions import library_versions
 

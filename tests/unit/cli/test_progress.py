@@ -26,7 +26,7 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.sweep.runner import SweepSummary
 from xlt_ray.sweep.tasks import Report
-from xlt_ray.training.loop import Committed
+from xlt_ray.training.events import Committed
 
 VIEW = TrialView(
     number=0, state="failed", assignment={}, configuration=0, repeat=0, seed=0, objective=None,

@@ -23,7 +23,7 @@ from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import REPORT, TrialWalk, read_batch_limits, save_batch_limit
 from xlt_ray.sweep.workers import Update, runtime_of
-from xlt_ray.training.loop import Committed, Event
+from xlt_ray.training.events import Committed, Event
 
 TEXT = """
 name: t

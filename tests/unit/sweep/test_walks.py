@@ -23,7 +23,7 @@ from xlt_ray.store.stage_path import path_of, stages_to_run
 from xlt_ray.sweep.failures import read_hang_report
 from xlt_ray.sweep.tasks import maker_of, task_for
 from xlt_ray.sweep.workers import CONTEXT_BYTES, WalkThread, memory_share, runtime_of
-from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked
+from xlt_ray.training.events import Evaluated, Event, Stop, Ticked
 from xlt_ray.training.process_group import ProcessGroup
 
 

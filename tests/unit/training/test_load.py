@@ -18,8 +18,8 @@ from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import RECORD, StageStore
 from xlt_ray.sweep.failures import cause_of
 from xlt_ray.training import walk
+from xlt_ray.training.events import Committed
 from xlt_ray.training.load import TrainingContext, load_committed, load_network, load_parent
-from xlt_ray.training.loop import Committed
 from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
 
