@@ -218,7 +218,7 @@ def ours(
     if is_prefetched:
         batches = prefetched(batches, engine.device)
     try:
-        return timed_steps(setup, (engine.step([batch], RATE) for batch in batches))
+        return timed_steps(setup, (engine.step([[batch]], RATE) for batch in batches))
     finally:
         engine.close()
 

@@ -103,6 +103,26 @@ def test_two_workers_train_what_one_worker_trains(
     two_workers(bench, pair, single, tmp_path, "hybrid", 3)
 
 
+@pytest.mark.parametrize("zero_stage", [2, 3])
+def test_two_workers_compute_activations_again(
+    bench: Bench, pair: Pair, single: dict[str, tuple[Path, Trace]], tmp_path: Path, zero_stage: int
+) -> None:
+    again = {"zero_stage": zero_stage, "activation_checkpointing": True}
+    trace = pair.follow(tmp_path, *PLAIN, *KINDS["hybrid"], **again)
+    assert_same(bench, "hybrid", single["hybrid"], (tmp_path, trace))
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_two_workers_train_in_mixed_precision(
+    bench: Bench, pair: Pair, tmp_path: Path, zero_stage: int
+) -> None:
+    overrides = (*PLAIN, *KINDS["hybrid"], "resources.precision=bf16-mixed")
+    one = follow(bench, Job(tmp_path / "one", overrides, {}, None))
+    two = pair.follow(tmp_path / "two", *overrides, zero_stage=zero_stage)
+    assert two.seen == one.seen
+    assert two.losses == pytest.approx(one.losses, rel=1e-2)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("kind", KINDS)

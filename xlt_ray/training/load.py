@@ -123,11 +123,9 @@ def method_settings(
 def tensors_of(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     """The arrays of a batch as tensors; nothing waits until they are on a GPU."""
     tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-    if device.type == "cpu":
-        return tensors
-    return {
-        name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in tensors.items()
-    }
+    if device.type == "cuda":
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:

@@ -32,7 +32,8 @@ from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.final_weights import KeptWeights
 from xlt_ray.training.load import TrainingContext
-from xlt_ray.training.passes import passes_of
+from xlt_ray.training.passes import Pass, passes_of
+from xlt_ray.training.prefetch import prefetched
 from xlt_ray.training.schedules import learning_rate
 
 
@@ -127,8 +128,11 @@ class Training:
         points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
         began = saved = ticked = time.monotonic()
         looked_at, look_at = state.step, state.step + 1
+        coming = prefetched(map(self._passes, range(state.step, num_steps)), self._engine.device)
         while state.step < num_steps:
-            self._step(learning_rate(state.step, num_steps, settings))
+            passes = next(coming)
+            seed_step(stage.seed, state.step, group.rank)
+            self._loss += self._engine.step(passes, learning_rate(state.step, num_steps, settings))
             state.step += 1
             is_point = state.step in points
             if not (is_point or state.step == num_steps or state.step >= look_at):
@@ -164,19 +168,16 @@ class Training:
             began = time.monotonic()
         return state
 
-    def _step(self, rate: float) -> None:
-        """One optimizer step at learning rate ``rate``."""
-        setup, group, step = self._setup, self._context.group, self._state.step
-        micro_batches = passes_of(
-            setup.batches.batch(step),
-            group.rank,
+    def _passes(self, step: int) -> list[list[Pass]]:
+        """What this worker computes in a step; on a GPU, called by another thread."""
+        return passes_of(
+            self._setup.batches.batch(step),
+            self._context.group.rank,
             self._context.runtime.workers,
             self._engine.accumulation,
             self._engine.device,
-            is_divisible=setup.is_divisible,
+            is_divisible=self._setup.is_divisible,
         )
-        seed_step(self._stage.seed, step, group.rank)
-        self._loss += self._engine.step(micro_batches, rate)
 
     def _losses(self) -> list[float]:
         """Sums of the workers' losses since the last evaluation; TrialFailure if not finite."""

@@ -63,9 +63,14 @@ def passes_of(
         divisor = denominator * math.inf if is_empty else denominator
         is_split = is_divisible and device.type == "cpu"
         some_rows = np.array_split(rows, cheapest_split(lengths[rows]) if is_split else 1)
+        # Kernels of GPUs are made for multiples of 8.
+        multiple = 1 if device.type == "cpu" else 8
         accumulated.append(
             [
-                {**tensors_of(_taken(batch, rows, lengths), device), "denominator": divisor}
+                {
+                    **tensors_of(_taken(batch, rows, int(lengths[rows].max()), multiple), device),
+                    "denominator": divisor,
+                }
                 for rows in some_rows
             ]
         )
@@ -92,9 +97,10 @@ def _lengths(batch: Batch) -> np.ndarray:
     return np.asarray((mask * np.arange(1, mask.shape[-1] + 1)).reshape(len(mask), -1).max(axis=1))
 
 
-def _taken(batch: Batch, rows: np.ndarray, lengths: np.ndarray) -> Batch:
-    """Some rows of a batch, as long as the longest of them."""
-    width, longest = batch["attention_mask"].shape[-1], int(lengths[rows].max())
+def _taken(batch: Batch, rows: np.ndarray, longest: int, multiple: int) -> Batch:
+    """Some rows of a batch, as long as the longest of them or the next ``multiple``."""
+    width = batch["attention_mask"].shape[-1]
+    longest = min(-(-longest // multiple) * multiple, width)
     taken = {}
     for name, array in batch.items():
         part = array[rows]

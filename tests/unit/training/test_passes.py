@@ -54,7 +54,7 @@ def test_every_row_is_in_one_pass_of_one_worker_and_loses_padding_alone(
 
 def test_rows_of_unlike_length_are_computed_apart_where_that_costs_less() -> None:
     (passes,) = passes_of(batch_of([9] * 16 + [90] * 4), 0, 1, 1, CPU)
-    assert [one_pass["input_ids"].shape for one_pass in passes] == [(10, 9), (10, 90)]
+    assert [one_pass["input_ids"].shape for one_pass in passes] == [(5, 9)] * 3 + [(5, 90)]
     (passes,) = passes_of(batch_of([9] * 20), 0, 1, 1, CPU)
     assert [one_pass["input_ids"].shape for one_pass in passes] == [(20, 9)]
 
@@ -72,3 +72,12 @@ def test_every_array_of_an_option_is_cut_alike() -> None:
     batch = {"input_ids": mask, "attention_mask": mask, "labels": np.array([0, 2])}
     (passes,) = passes_of(batch, 0, 1, 1, CPU)
     assert [one_pass["input_ids"].shape for one_pass in passes] == [(2, 3, 5)]
+
+
+def test_on_a_gpu_rows_are_computed_at_once_at_a_multiple_of_8() -> None:
+    # This device stands for a GPU; its tensors have shapes and no values.
+    (passes,) = passes_of(batch_of([9] * 16 + [19] * 3 + [90]), 0, 1, 1, torch.device("meta"))
+    assert [one_pass["input_ids"].shape for one_pass in passes] == [(20, 90)]
+    batch = batch_of([9, 3, 90])
+    micro_batches = passes_of(batch, 0, 1, 3, torch.device("meta"))
+    assert [passes[0]["input_ids"].shape[1] for passes in micro_batches] == [8, 16, 90]
