@@ -18,8 +18,9 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import toy_words
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text import lexicon
 from xlt_ray.data.text.code_switching import SwitchableTable, weighted
-from xlt_ray.data.text.pipeline import TextPipeline
+from xlt_ray.data.text.pipeline import TextPipeline, encode_words
 from xlt_ray.errors import DataError
 
 PARAPHRASE, TAGGING = "toy-paraphrase", "toy-tagging"
@@ -276,6 +277,29 @@ def test_languages_of_a_switched_word_are_drawn_alike_or_by_their_word_lists(
     ]
     assert set(drawn) == {"x", "y"}
     assert abs(drawn.count("x") / 3000 - share) < 0.03
+
+
+def test_the_vocabulary_has_translations_with_the_punctuation_of_the_text(
+    tmp_path, make_tokenizer, monkeypatch
+):
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "en-de.tsv").write_text("a\tx\nc\ty\n")
+    tokenizer = make_tokenizer(["a", "b", "c", "x", "x,", "y", "z"])
+    pipeline = TextPipeline(tokenizer, "t", 64, tmp_path / "k")
+    words = [["a,", "b", "a"]]
+    encoded, source = pipeline.encoded(words, "a"), FilesSource(tmp_path)
+    table = SwitchableTable(encoded, words, source, "en", ("de",), pipeline)
+    vocabulary = set(table.vocabulary().tolist())
+    random = np.random.default_rng(0)
+    shown = {id_ for _ in range(50) for id_ in table.switched(0, 0.5, random).pieces.tolist()}
+    assert shown == set(encoded.vocabulary().tolist()) | {
+        id_ for sentence in encode_words([["x,", "x"]], tokenizer) for id_ in sentence.pieces
+    }
+    assert shown <= vocabulary
+    assert tokenizer.convert_tokens_to_ids("z") not in vocabulary
+    monkeypatch.setattr(lexicon, "MOST_FURTHER", 0)
+    table = SwitchableTable(encoded, words, source, "en", ("de",), pipeline)
+    assert table.vocabulary() is None
 
 
 def test_by_size_words_are_still_translations(train, toy_tokenizer):

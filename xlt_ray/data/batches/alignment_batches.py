@@ -8,7 +8,7 @@ of masked LM are put together by length.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
+from functools import cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -45,6 +45,7 @@ from xlt_ray.data.text.pipeline import (
     Sentence,
     TextPipeline,
     encode_words,
+    union,
 )
 from xlt_ray.data.text.word_alignment import WordAlignments, word_alignments
 from xlt_ray.errors import DataError
@@ -296,10 +297,10 @@ class ContrastBatches:
             "labels": np.arange(len(rows)) % self._settings.group_size,
         }
 
-    def vocabulary(self) -> np.ndarray:
+    def vocabulary(self) -> np.ndarray | None:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`."""
         tables = [table.vocabulary() for table in self._pairs.tables.values()]
-        return reduce(np.union1d, [self._pipeline.template.vocabulary, *tables])
+        return union([self._pipeline.template.vocabulary, *tables])
 
 
 class SwappedBatches:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
@@ -15,7 +14,7 @@ from xlt_ray.data.label_access import LabelAccess, texts
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.code_switching import SwitchableTable, weighted
-from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
+from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline, union
 from xlt_ray.data.types.base import Example, Row, Rows, kind_of
 from xlt_ray.errors import DataError
 
@@ -36,8 +35,9 @@ class Crossing(ABC):
         """Example ``place`` of the source language's train split, with other words."""
 
     @abstractmethod
-    def vocabulary(self) -> np.ndarray:
-        """(num_ids,) int64, ascending: ids of all pieces that its rows may have."""
+    def vocabulary(self) -> np.ndarray | None:
+        """(num_ids,) int64, ascending: ids of all pieces that its rows may have; None if it would
+        take long to know."""
 
     def row_in(self, language: int, place: int) -> Row | None:
         """The same example as a whole in language number ``language``, 0 being the source; None
@@ -96,8 +96,8 @@ class Translated(Crossing):
             second_language = weighted(others, sizes, draws[1])
         return self._sentence(first_language, place, 0), self._sentence(second_language, place, 1)
 
-    def vocabulary(self) -> np.ndarray:
-        return reduce(np.union1d, (table.vocabulary() for table in self._tables))
+    def vocabulary(self) -> np.ndarray | None:
+        return union(table.vocabulary() for table in self._tables)
 
     def _sentence(self, language: int, place: int, slot: int) -> Sentence:
         return self._tables[language][2 * int(self._places[language, place]) + slot]
@@ -120,7 +120,7 @@ class Switched(Crossing):
             for slot, sentence in enumerate(self._rows[place])
         )
 
-    def vocabulary(self) -> np.ndarray:
+    def vocabulary(self) -> np.ndarray | None:
         return self._table.vocabulary()
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import Batch, Batches, TextPipeline
+from xlt_ray.data.text.pipeline import Batch, Batches, TextPipeline, union
 
 NOISE = "noise_seed"
 
@@ -98,9 +98,7 @@ class MixedBatches:
 
     def vocabulary(self) -> np.ndarray | None:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`."""
-        ids = [part.batches.vocabulary() for part in self._parts]
-        known = [part for part in ids if part is not None]
-        return reduce(np.union1d, known) if len(known) == len(ids) else None
+        return union(part.batches.vocabulary() for part in self._parts)
 
     def _draw(self, number: int) -> np.ndarray:
         """(_BLOCK,): the parts of a block of steps."""

@@ -10,7 +10,7 @@ of its parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import lru_cache
 from itertools import islice
 
 import numpy as np
@@ -25,7 +25,7 @@ from xlt_ray.data.sampling import digest_of, first_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.neighbours import AugmentedTable, augmented_table
-from xlt_ray.data.text.pipeline import Batch, Encoded, TextPipeline
+from xlt_ray.data.text.pipeline import Batch, Encoded, TextPipeline, union
 from xlt_ray.data.types.base import Example, Frame, Rows, kind_of
 from xlt_ray.errors import DataError
 
@@ -119,11 +119,11 @@ class TrainBatches:
             [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
 
-    def vocabulary(self) -> np.ndarray:
+    def vocabulary(self) -> np.ndarray | None:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all examples: the same for
         every size."""
         ids = [self._frame.template.vocabulary, *(part.vocabulary() for part in self._sources)]
-        return reduce(np.union1d, ids)
+        return union(ids)
 
     def _crossed(self, random: np.random.Generator) -> np.ndarray:
         hybrid = self._hybrid

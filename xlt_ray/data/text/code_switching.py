@@ -17,7 +17,7 @@ import numpy as np
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.lexicon import Found, Lookup, ReplaceableTable, Spellings, normal, respelt
-from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
+from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline, union
 
 
 class SwitchableTable(ReplaceableTable):
@@ -67,15 +67,17 @@ class SwitchableTable(ReplaceableTable):
         self._options.append((found, tuple(map(tuple, into.values())), sizes))
         return len(self._options) - 1
 
-    def vocabulary(self) -> np.ndarray:
-        """(num_ids,) int64, ascending: ids of the words and of their translations."""
+    def vocabulary(self) -> np.ndarray | None:
+        """(num_ids,) int64, ascending: ids of the words and of their translations; None if it
+        would take long to know."""
         translated = self._pieces.vocabulary(
             f"{found.prefix}{word}{found.suffix}"
             for found, by_language, _ in self._options
+            if found.prefix or found.suffix
             for words in by_language
             for word in words
         )
-        return np.union1d(self._table.vocabulary(), translated)
+        return union([self._table.vocabulary(), translated])
 
     def switched(self, number: int, probability: float, random: np.random.Generator) -> Sentence:
         """A sentence in which each word that has an entry is replaced with ``probability``."""

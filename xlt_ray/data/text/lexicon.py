@@ -16,7 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline, encode_words
+from xlt_ray.data.text.pipeline import (
+    Encoded,
+    Sentence,
+    TextPipeline,
+    encode_words,
+    union,
+)
+
+MOST_FURTHER = 20_000
+"""Spellings that are tokenised, in about a second, to know which pieces a training can show."""
 
 
 class Found(NamedTuple):
@@ -85,18 +94,22 @@ class Spellings:
         spellings = sorted({normal(spelling) for spelling in named})
         self._tokenizer = pipeline.tokenizer
         table = pipeline.encoded((spelling.split() for spelling in spellings), content_digest)
+        self._named = table.vocabulary()
         self._pieces = {
             spelling: table[place].pieces.tolist() for place, spelling in enumerate(spellings)
         }
 
-    def vocabulary(self, spellings: Iterable[str]) -> np.ndarray:
-        """(num_ids,) int64, ascending: ids of the pieces of ``spellings``."""
-        wanted = list(dict.fromkeys(spellings))
-        unknown = [spelling for spelling in wanted if spelling not in self._pieces]
+    def vocabulary(self, further: Iterable[str]) -> np.ndarray | None:
+        """(num_ids,) int64, ascending: ids of the named spellings and of ``further`` ones; None if
+        these are more than :data:`MOST_FURTHER`."""
+        unknown: set[str] = set()
+        for spelling in further:
+            if spelling not in self._pieces:
+                unknown.add(spelling)
+            if len(unknown) > MOST_FURTHER:
+                return None
         encoded = encode_words([spelling.split() for spelling in unknown], self._tokenizer)
-        for spelling, sentence in zip(unknown, encoded, strict=True):
-            self._pieces[spelling] = sentence.pieces.tolist()
-        return np.array(sorted({id_ for spelling in wanted for id_ in self._pieces[spelling]}), int)
+        return union([self._named, *(sentence.pieces for sentence in encoded)])
 
     def __getitem__(self, spelling: str) -> list[int]:
         if spelling not in self._pieces:

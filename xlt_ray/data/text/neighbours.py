@@ -21,7 +21,7 @@ from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
 from xlt_ray.data.text.lexicon import Lookup, ReplaceableTable, Spellings, normal, respelt
 from xlt_ray.data.text.lines import Gathered, cells, line_error
-from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
+from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline, union
 from xlt_ray.errors import DataError
 
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -128,10 +128,11 @@ class AugmentedTable(ReplaceableTable):
     def __len__(self) -> int:
         return self.num_copies * super().__len__()
 
-    def vocabulary(self) -> np.ndarray:
-        """(num_ids,) int64, ascending: ids of the words and of what may replace them."""
+    def vocabulary(self) -> np.ndarray | None:
+        """(num_ids,) int64, ascending: ids of the words and of what may replace them; None if it
+        would take long to know."""
         others = self._pieces.vocabulary(other for others in self._others for other in others)
-        return np.union1d(self._table.vocabulary(), others)
+        return union([self._table.vocabulary(), others])
 
     def __getitem__(self, number: int) -> Sentence:
         copy, place = divmod(int(number), super().__len__())

@@ -28,6 +28,16 @@ Batch = dict[str, np.ndarray]
 IGNORED = -100
 
 
+def union(vocabularies: Iterable[np.ndarray | None]) -> np.ndarray | None:
+    """The ids of all vocabularies, ascending; None if any of them is unknown (None)."""
+    ids: list[np.ndarray] = []
+    for vocabulary in vocabularies:
+        if vocabulary is None:
+            return None
+        ids.append(vocabulary)
+    return np.unique(np.concatenate(ids))
+
+
 class Batches(Protocol):
     """Training data as a pure function of the step."""
 
@@ -35,8 +45,8 @@ class Batches(Protocol):
         """Batch ``step`` = 0, 1, ...: the same arrays in every process and in any order."""
 
     def vocabulary(self) -> np.ndarray | None:
-        """Ids of all pieces that batches may have, ascending; None if any piece may occur or is
-        predicted."""
+        """Ids of all pieces that batches may have, ascending; None if any piece may occur, or it
+        would take long to know."""
 
 
 def collate(
