@@ -194,6 +194,16 @@ class HubData(ConfigModel):
 Data = Annotated[ToyData | FilesData | HubData, Field(discriminator="source")]
 
 
+class Freeze(ConfigModel):
+    """Parts of the encoder that all trainings of a trial leave as they are."""
+
+    embeddings: bool = False
+    """Whether they leave the embeddings of pieces, positions and token types, and what stands
+    between these and the first layer."""
+    layers: int = Field(default=0, ge=0)
+    """How many layers they leave, from the lowest up; not all."""
+
+
 class Model(ConfigModel):
     """The encoder that a trial starts from; a bare name is short for ``{name: ...}``."""
 
@@ -204,6 +214,7 @@ class Model(ConfigModel):
     the commit, however it is named."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you trust."""
+    freeze: Freeze = Freeze()
 
     @property
     def label(self) -> str:

@@ -41,7 +41,7 @@ def compile_layers(encoder: PreTrainedModel) -> None:
         ModelError: the encoder's layers are not known.
         SpecError: this node has no C++ compiler.
     """
-    layers = list(_layers(encoder))
+    layers = list(encoder_layers(encoder))
     if not layers:
         raise ModelError(
             f"the layers of a {type(encoder).__name__} are not known, so they cannot be compiled",
@@ -59,7 +59,9 @@ def compile_layers(encoder: PreTrainedModel) -> None:
         layer.compile(dynamic=True)
 
 
-def _layers(encoder: PreTrainedModel) -> Iterator[nn.Module]:
+def encoder_layers(encoder: PreTrainedModel) -> Iterator[nn.Module]:
+    """The layers from the lowest up, layers that share their weights once; none if they are not
+    known."""
     for module in encoder.modules():
         if isinstance(module, GradientCheckpointingLayer):
             yield module

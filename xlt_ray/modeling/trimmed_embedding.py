@@ -66,11 +66,13 @@ class TrimmedEmbedding(nn.Module):
 def trim_embedding(encoder: PreTrainedModel, ids: np.ndarray) -> None:
     """Train only the rows ``ids``, ascending, of the encoder's table of word embeddings.
 
-    Nothing is changed if they are more than half of it, if the table is more than an
-    ``nn.Embedding``, or if its weights are those of another module as well.
+    Nothing is changed if they are more than half of it, if the table is not trained or more than
+    an ``nn.Embedding``, or if its weights are those of another module as well.
     """
     table = encoder.get_input_embeddings()
     if type(table) is not nn.Embedding or len(ids) > LARGEST_SHARE * table.num_embeddings:
+        return
+    if not table.weight.requires_grad:
         return
     parameters = encoder.named_parameters(remove_duplicate=False)
     if sum(parameter is table.weight for _, parameter in parameters) == 1:

@@ -25,6 +25,7 @@ from xlt_ray.config.task_types import KINDS, is_by_encoder
 from xlt_ray.config.trial import (
     Evaluate,
     FewShot,
+    Freeze,
     Hybrid,
     Intermediate,
     Ranking,
@@ -152,7 +153,7 @@ def _few_shot(trial: TrialSpec, settings: FewShot, facts: Facts, seed: int, pare
     return Stage(
         kind="few_shot",
         settings={
-            **_training(settings, trial.precision),
+            **_training(settings, trial),
             **_ranking(trial.target.ranking, task),
             "task": {"name": task.name, "version": task.version},
             "source_language": trial.target.source_language,
@@ -265,8 +266,13 @@ def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _training(settings: Training, precision: str) -> dict[str, Any]:
-    return {**{name: getattr(settings, name) for name in _TRAINING}, "precision": precision}
+def _training(settings: Training, trial: TrialSpec) -> dict[str, Any]:
+    freeze = trial.model.freeze
+    return {
+        **{name: getattr(settings, name) for name in _TRAINING},
+        "precision": trial.precision,
+        **({} if freeze == Freeze() else {"freeze": freeze.model_dump()}),
+    }
 
 
 def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
@@ -287,7 +293,7 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
     return Stage(
         kind="align",
         settings={
-            **_training(settings, trial.precision),
+            **_training(settings, trial),
             **method_settings,
             "languages": languages,
         },
@@ -314,7 +320,7 @@ def _intermediate(
     name = _label(mixture)
     content, data, dev_data = _content(trial, settings, mixture, facts)
     ranking = _ranking(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
-    shared = {**_training(settings, trial.precision), **content, **ranking}
+    shared = {**_training(settings, trial), **content, **ranking}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
         del shared["warmup"]
@@ -378,7 +384,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     return Stage(
         kind="target",
         settings={
-            **_training(settings, trial.precision),
+            **_training(settings, trial),
             "task": {"name": task.name, "version": task.version},
             "source_language": source,
             "size": size,

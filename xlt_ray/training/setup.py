@@ -29,7 +29,7 @@ from xlt_ray.config.methods import (
     method_named,
 )
 from xlt_ray.config.mixture import Dataset, Mixture
-from xlt_ray.config.trial import Hybrid, Ranking, num_steps
+from xlt_ray.config.trial import Freeze, Hybrid, Ranking, num_steps
 from xlt_ray.data.batches.alignment_batches import (
     MaskedBatches,
     alignment_batches,
@@ -42,6 +42,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.parallel import rest_of
 from xlt_ray.data.text.pipeline import Batch, Batches, TextPipeline
+from xlt_ray.modeling.freeze import freeze
 from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
@@ -73,6 +74,7 @@ def training_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetu
             make = mixed_setup
         setup = make(stage, encoder, pipeline, context)
     encoder = setup.network.get_submodule("encoder")
+    freeze(encoder, Freeze.model_validate(stage.settings.get("freeze", {})))
     vocabulary = setup.batches.vocabulary()
     # Weight decay moves the rows of pieces that never occur as well.
     if vocabulary is not None and not stage.settings["weight_decay"]:

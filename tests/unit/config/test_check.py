@@ -143,6 +143,8 @@ CASES = [
     Case("layers_exist", "align={objective: contrastive, layer: 3}", "align.layer", "at most 2,"),
     Case("layers_exist", ALSO % ("found", "retrieval_layer: 3"), "evaluate.retrieval_layer",
          "at most 2,", "wide"),
+    Case("layers_exist", "model={name: toy:2x64, freeze: {layers: 2}}", "model.freeze.layers",
+         "2 leaves none of the 2 layers of toy:2x64 to be trained; at most 1"),
     Case("fusion_is_not_too_narrow", NARROW % 17, "target.fusion.reduction", "at most 16"),
     *(Case("fused_states_are_read", f"{PLACED % placement} & target.task=tags",
            "target.fusion.placement", "one for every piece") for placement in ("first", "mean")),

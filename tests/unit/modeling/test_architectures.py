@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,11 @@ from tests.unit.modeling.conftest import write_tokenizer
 from xlt_ray.config import methods
 from xlt_ray.config.facts import ModelFacts
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.config.trial import Model
+from xlt_ray.config.trial import Freeze, Model
 from xlt_ray.data.text.pipeline import collate, encode_words, template_of
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling.encoder import TYPES, load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.freeze import freeze
 from xlt_ray.modeling.model_info import model_facts
 from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
@@ -256,6 +258,39 @@ def test_a_trimmed_table_gives_the_same_states_gradients_and_files(
     again, _ = load_saved(tmp_path)
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, encoder.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("has_embeddings", [False, True])
+@pytest.mark.parametrize("num_layers", [0, 2])
+def test_what_is_frozen_and_nothing_else_has_no_gradient(
+    loaded: Loaded, has_embeddings: bool, num_layers: int
+) -> None:
+    encoder, _ = load_saved(loaded.folder)
+    freeze(encoder, Freeze(embeddings=has_embeddings, layers=num_layers))
+    network = build_network(encoder, "pair", methods.NoFusion(), NUM_LABELS, seed=0)
+    states = hidden_states(encoder, batch_of(loaded))
+    is_fixed = has_embeddings and num_layers == 2
+    assert [state.requires_grad for state in states[:3]] == [
+        not has_embeddings,
+        not is_fixed or (num_layers == 0),
+        not is_fixed,
+    ]
+    network(batch_of(loaded)).backward()
+    frozen = {name for name, tensor in encoder.named_parameters() if tensor.grad is None}
+    assert frozen == {
+        name for name, tensor in encoder.named_parameters() if not tensor.requires_grad
+    }
+    assert len(frozen) < len(list(encoder.parameters()))
+    assert (encoder.get_input_embeddings().weight.grad is None) == has_embeddings
+    numbers = [re.search(r"layers?\.(\d)\.", name) for name in frozen]
+    assert {int(match[1]) for match in numbers if match} == set(range(num_layers))
+
+
+def test_layers_that_share_their_weights_cannot_be_frozen() -> None:
+    settings = {**BERT, "embedding_size": 16}
+    encoder = transformers.AlbertModel(transformers.AlbertConfig(**settings))
+    with pytest.raises(ModelError, match="share their weights"):
+        freeze(encoder, Freeze(layers=1))
 
 
 def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:

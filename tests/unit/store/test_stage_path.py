@@ -32,6 +32,8 @@ TRAINING = {
 }
 FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "model.name": ("toy:4x64", "model"),
+    "model.freeze.embeddings": ({"name": "toy:2x64", "freeze": {"embeddings": True}}, "align"),
+    "model.freeze.layers": ({"name": "toy:2x64", "freeze": {"layers": 1}}, "align"),
     "align.objective": ({"objective": "tlm"}, "align"),
     "align.switch": (0.1, "align"),
     "align.mask": (0.3, "align"),
@@ -82,6 +84,8 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
 }
 """Setting -> another value, and the first stage of the path whose key it changes."""
 WHOLE = {
+    "model.freeze.embeddings": "model",
+    "model.freeze.layers": "model",
     "align.objective": "align",
     "target.fusion.method": "target.fusion",
     "target.robust.method": "target.robust",

@@ -166,6 +166,13 @@ def layers_exist(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Probl
             f"{fused} is not below the last layer of {trial.model.name}, which has {depth}",
             f"at most {depth - 1}, or write the bound num_layers - 1",
         )
+    frozen = trial.model.freeze.layers
+    if frozen >= depth:
+        yield (
+            "model.freeze.layers",
+            f"{frozen} leaves none of the {depth} layers of {trial.model.name} to be trained",
+            f"at most {depth - 1}",
+        )
     read = {
         "align.layer": getattr(trial.align, "layer", None),
         "evaluate.retrieval_layer": trial.evaluate.retrieval_layer,
