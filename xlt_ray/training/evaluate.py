@@ -275,11 +275,10 @@ def _results(
     if stage.settings.get("retrieval_encoder") == "before":
         before, _ = load_parent(stage.parent, context)
         before.to(device).eval()
-    for (is_averaged, name), group in groupby(
-        requests, lambda request: (request.role == "average", request.task)
-    ):
+    # Scores of the target task do not depend on what is evaluated beside it, not even in rounding.
+    for (role, name), group in groupby(requests, lambda request: (request.role, request.task)):
         task = task_named(name)
-        if is_averaged:
+        if role == "average":
             put_average(network, context.store.folder(stage.parent.key))
         for chunk in _chunks(
             (request, _eval_set(request, task, stage, pipeline, context)) for request in group
