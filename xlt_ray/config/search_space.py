@@ -501,6 +501,8 @@ def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Docume
         raise document.error(
             f"the bound {bound!r} names {name!r}, which is not a fact of the model",
             key=path,
-            remedy="available: " + ", ".join(sorted(bounds)),
+            remedy=f"available: {', '.join(sorted(bounds))}"
+            if bounds
+            else "a number, because bounds in the section model cannot follow the model",
         )
     return bounds[name] + (int(offset) if offset else 0) * (-1 if sign == "-" else 1)
