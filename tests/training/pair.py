@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _witness(seen: list[list[str]]) -> Iterator[None]:
 
     step = Engine.step
 
-    def watched(self: Any, micro_batches: list[dict[str, Any]], rate: float) -> Any:
+    def watched(self: Any, micro_batches: list[list[dict[str, Any]]], rate: float) -> Any:
         seen.append(sorted(_rows(micro_batches)))
         return step(self, micro_batches, rate)
 
@@ -75,9 +76,9 @@ def _witness(seen: list[list[str]]) -> Iterator[None]:
         Engine.step = step  # type: ignore[method-assign]
 
 
-def _rows(micro_batches: list[dict[str, Any]]) -> Iterator[str]:
+def _rows(micro_batches: list[list[dict[str, Any]]]) -> Iterator[str]:
     """A digest of every row, whatever it is padded to; a row computed in vain is none."""
-    for batch in micro_batches:
+    for batch in chain.from_iterable(micro_batches):
         if batch["denominator"].isinf():
             continue
         for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
