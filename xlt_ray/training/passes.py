@@ -61,7 +61,8 @@ def passes_of(
         is_empty = begin == end
         rows = order[:1] if is_empty else order[begin:end]
         divisor = denominator * math.inf if is_empty else denominator
-        is_split = is_divisible and device.type == "cpu"
+        # ZeRO 3 gathers weights in every pass, so workers must have the same number of passes.
+        is_split = is_divisible and device.type == "cpu" and workers == 1
         some_rows = np.array_split(rows, cheapest_split(lengths[rows]) if is_split else 1)
         # Kernels of GPUs are made for multiples of 8.
         multiple = 1 if device.type == "cpu" else 8
