@@ -673,7 +673,7 @@ def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
 )
 def test_what_is_no_place_of_mlflows_is_refused_at_once(uri: str, world: World) -> None:
     with pytest.raises(TrackingError, match=uri) as refused:
-        Tracker(world.home, "tracked", uri)
+        Tracker(world.home, "tracked", uri).experiment  # noqa: B018
     assert refused.value.exit_code == 2
 
 
@@ -684,7 +684,7 @@ def test_a_server_that_is_away_is_an_outage_and_found_later(world: World) -> Non
 
 
 def test_database_of_another_mlflow_is_refused(world: World) -> None:
-    world.tracker()
+    world.tracker().experiment  # noqa: B018
     # MLflow keeps a database that it has opened, so another file.
     home = Home(world.home.root / "older")
     path = Path(home.tracking_uri.removeprefix("sqlite:///"))
@@ -693,7 +693,7 @@ def test_database_of_another_mlflow_is_refused(world: World) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     with pytest.raises(TrackingError, match="schema"):
-        Tracker(home, "tracked")
+        Tracker(home, "tracked").experiment  # noqa: B018
 
 
 def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:

@@ -151,6 +151,10 @@ def run(
             ledger.note(LEFT_NODES, [])
         try:
             with suppress(KeyboardInterrupt):
+                if not (missing_evaluations.is_done and scheduler.is_done):
+                    connect(reporter.warned)
+                # The thread of ``sync`` has opened it meanwhile.
+                sync.wait_until_open()
                 if not missing_evaluations.is_done:
                     _tune(missing_evaluations, home, process_failures, ledger)
                 if not missing_evaluations.is_interrupted and not scheduler.is_done:
@@ -288,7 +292,6 @@ def _tune(
     ledger: Ledger,
 ) -> None:
     """Let Ray Tune run all tasks of the scheduler."""
-    connect(scheduler.reporter.warned)
     from ray import tune
 
     from xlt_ray.sweep.trainable import TrialWalk

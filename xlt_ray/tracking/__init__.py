@@ -2,7 +2,7 @@
 
 :class:`Tracker` brings runs to what ledger and store say; :class:`MlflowSync` has it do so while a
 sweep runs, so that a server which is slow or away delays nothing. MLflow is imported when a
-:class:`Tracker` is made, not before.
+:class:`Tracker` is first used, not before.
 """
 
 from xlt_ray.tracking.artifacts import ModelRegistry

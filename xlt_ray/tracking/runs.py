@@ -19,7 +19,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from xlt_ray.config.supervision import supervision_label
@@ -56,18 +56,30 @@ _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 
 
 class Tracker:
-    """One sweep's runs in the MLflow at ``uri``; the home's own database by default."""
+    """One sweep's runs in the MLflow at ``uri``; the home's own database by default.
+
+    Its first use imports MLflow, which takes seconds.
+    """
 
     def __init__(self, home: Home, name: str, uri: str | None = None, identity: str = "") -> None:
         self.name = name
-        self.experiment = Experiment(home, name, uri, identity)
-        self.uri = self.experiment.uri
+        self.uri = uri or default_uri() or home.tracking_uri
+        self._open_experiment = partial(Experiment, home, name, uri, identity)
         self.run_ids: dict[int, str] = {}
         """Runs of trials, as far as they were found or made."""
         self._configuration_ids: dict[int, str] = {}
         self._parent = ""
         self._parameters: dict[str, None] = {}
         self._view = ""
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment of the sweep.
+
+        Raises:
+            TrackingError: MLflow cannot be used at ``uri``.
+        """
+        return self._open_experiment()
 
     def on_answer(self, call: Callable[[], object]) -> None:
         """Call this after every request that MLflow has answered, with a refusal or not."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -52,9 +53,9 @@ class Replies:
 class MlflowSync:
     """Brings the runs of one sweep up to date on a thread of its own.
 
-    All methods return at once, except :meth:`flush`. ``with MlflowSync(...) as sync`` starts the
-    thread and ends it. What earlier drivers left is compared with ``ledger``; ``config`` is the
-    resolved sweep.
+    All methods return at once, except :meth:`wait_until_open` and :meth:`flush`.
+    ``with MlflowSync(...) as sync`` starts the thread and ends it. What earlier drivers left is
+    compared with ``ledger``; ``config`` is the resolved sweep.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class MlflowSync:
         self._has_refused = False
         self._pause_s = FIRST_PAUSE_S
         self._answered = time.monotonic()
-        tracker.on_answer(self._note_answer)
+        self._opened: Future[None] = Future()
         # A request that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
@@ -101,6 +102,14 @@ class MlflowSync:
         self.close()
 
     # -- for the driver -----------------------------------------------------------------
+
+    def wait_until_open(self) -> None:
+        """Wait until MLflow is imported and its place is found to be usable.
+
+        Raises:
+            TrackingError: it cannot be used there.
+        """
+        self._opened.result()
 
     def mark(self, trial: TrialSnapshot) -> None:
         """A trial has begun, was interrupted or has ended: its run is to show this."""
@@ -182,6 +191,12 @@ class MlflowSync:
     # -- the thread ---------------------------------------------------------------------
 
     def _work(self) -> None:
+        try:
+            self._tracker.on_answer(self._note_answer)
+        except Exception as error:  # noqa: BLE001 - `wait_until_open` raises it
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self.num_dirty or self._is_closed)

@@ -165,6 +165,40 @@ def test_whatever_the_outages_the_last_state_arrives(outages: list[bool]) -> Non
     assert bool(begun) == any(outages[: server.num_calls])
 
 
+class SlowServer(Server):
+    """Is opened when ``is_allowed`` is set, and cannot be used where that is not so."""
+
+    def __init__(self, *, is_usable: bool) -> None:
+        super().__init__()
+        self.is_allowed = threading.Event()
+        self.is_usable = is_usable
+
+    def on_answer(self, call: Callable[[], object]) -> None:
+        assert self.is_allowed.wait(LONG_S)
+        if not self.is_usable:
+            raise TrackingError("cannot be opened", uri=self.uri)
+        super().on_answer(call)
+
+
+def test_the_driver_goes_on_while_mlflow_is_opened() -> None:
+    server = SlowServer(is_usable=True)
+    with sync_to(server) as syncing:
+        whole_sweep(syncing)
+        assert server.arrived == []
+        server.is_allowed.set()
+        syncing.wait_until_open()
+        flushed(syncing)
+    assert server.arrived[-1] == "FINISHED"
+
+
+def test_what_cannot_be_opened_is_raised_for_the_driver() -> None:
+    server = SlowServer(is_usable=False)
+    with sync_to(server) as syncing:
+        server.is_allowed.set()
+        with pytest.raises(TrackingError, match="cannot be opened"):
+            syncing.wait_until_open()
+
+
 def test_what_changed_during_an_outage_is_written_once(server: Server) -> None:
     server.outages = [True] * 1_000_000
     with sync_to(server) as syncing:
