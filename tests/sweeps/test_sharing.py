@@ -45,7 +45,7 @@ def test_sizes_of_a_ladder_train_what_the_plan_said(place: Place) -> None:
 
 @pytest.mark.long
 def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -> None:
-    run = place.xlt("run", "small.yaml", "store.quota=1900kB")
+    run = place.xlt("run", "small.yaml", "store.quota=2200kB")
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
     assert [trial["state"] for trial in trials] == ["complete"] * 4
@@ -58,6 +58,6 @@ def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -
     assert targets - kept, "weights of others were freed"
     stored = sum(file.stat().st_size for top in ("stages", "progress")
                  for file in (place.home / top).rglob("*") if file.is_file())  # fmt: skip
-    assert stored <= 1_900_000
+    assert stored <= 2_200_000
     listed = json.loads(place.xlt("gc", "--json").stdout)
     assert listed[0]["used_bytes"] == pytest.approx(stored, rel=0.1)
