@@ -1,8 +1,9 @@
 """What sharing stages saves: the same trials by plain Ray Tune and by xlt-ray, in one run.
 
-The peer is what a user writes with Ray Tune alone: a grid of fixed points, and a function
-trainable that trains both stages of its trial with the same training code and keeps nothing for
-the next one. Both use the same two cores, one after the other.
+The peers are what a user writes with Ray Tune alone: a grid of fixed points, and a trainable that
+trains both stages of its trial with the same training code and keeps nothing for the next one. As a
+function it has a new process for every trial, which imports everything anew; as a class whose
+actors are used again it has not. All use the same two cores, one after the other.
 
     python -m benchmarks.sharing [KEY=VALUE ...]
 """
@@ -48,7 +49,22 @@ def train_alone(config: dict[str, Any]) -> dict[str, Any]:
     return {"number": config["task"].number, "examples": examples, "rows": json.dumps(rows)}
 
 
-def by_ray_tune(sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
+def as_class() -> type:
+    """:func:`train_alone` as a class trainable."""
+    from ray import tune
+
+    class TrainAlone(tune.Trainable):
+        def step(self) -> dict[str, Any]:
+            return {**train_alone(self.config), "done": True}
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.config = new_config
+            return True
+
+    return TrainAlone
+
+
+def by_ray_tune(trainable: Any, sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
     import ray
     from ray import tune
 
@@ -62,8 +78,9 @@ def by_ray_tune(sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
     began = time.monotonic()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     tuner = tune.Tuner(
-        tune.with_resources(train_alone, {"cpu": 1}),
+        tune.with_resources(trainable, {"cpu": 1}),
         param_space={"task": tune.grid_search(tasks)},
+        tune_config=tune.TuneConfig(reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(folder / "tune"), verbose=0),
     )
     results = [result.metrics for result in tuner.fit()]
@@ -104,22 +121,23 @@ def main() -> None:
         print(f"{len(plan.trials)} trials, each {costs} examples", flush=True)
         ours = by_xlt_ray(sweep, folder / "xlt-ray")
         print(f"xlt-ray: {ours.seconds:.0f} s, {ours.examples} examples", flush=True)
-        peer = by_ray_tune(sweep, plan, folder / "ray-tune")
-    figures = {
-        "trained examples": (peer.examples, ours.examples),
-        "wall time, s": (round(peer.seconds), round(ours.seconds)),
-    }
+        peers = {
+            f"Ray Tune, {name}": by_ray_tune(trainable, sweep, plan, folder / name)
+            for name, trainable in (("function", train_alone), ("class", as_class()))
+        }
+    rows = [("xlt-ray", f"{ours.examples:,}", "", f"{ours.seconds:.0f}", "", "")]
+    for name, peer in peers.items():
+        equal = sum(peer.scores[number] == ours.scores[number] for number in ours.scores)
+        rows.append((
+            name, f"{peer.examples:,}", f"{peer.examples / ours.examples:.2f}",
+            f"{peer.seconds:.0f}", f"{peer.seconds / ours.seconds:.2f}",
+            f"{equal} of {len(ours.scores)}",
+        ))  # fmt: skip
     print_table(
-        ("", "Ray Tune alone", "xlt-ray", "ratio"),
-        [
-            (label, f"{first:,}", f"{second:,}", f"{first / second:.2f}")
-            for label, (first, second) in figures.items()
-        ],
+        ("", "trained examples", "ratio", "wall time, s", "ratio", "trials with equal scores"), rows
     )
     allowed = plan.examples_shared / ours.examples
     print(f"of what the tree of stages allows: {allowed:.1%} ({plan.examples_shared:,} examples)")
-    equal = sum(peer.scores[number] == ours.scores[number] for number in ours.scores)
-    print(f"trials with equal scores in every language: {equal} of {len(ours.scores)}")
 
 
 if __name__ == "__main__":
