@@ -12,8 +12,9 @@ import pytest
 from tests.contracts.test_store_contract import leased
 from xlt_ray.errors import DamagedStage
 from xlt_ray.store.gc import OPTIMIZER, Inventory, StoreEntry, remove
-from xlt_ray.store.record import StageRecord
+from xlt_ray.store.record import FileEntry, StageRecord
 from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import file_digest
 from xlt_ray.store.store import RECORD, StageStore
 
 PARENT = Stage("intermediate", {"epochs": 1}, {}, 0, None, "intermediate nli 10", 10)
@@ -52,7 +53,8 @@ def save(store: StageStore, stage: Stage, step: int = 1) -> None:
     with leased(store, stage) as lease:
         folder = store.progress_folder(stage.key, step, lease.token)
         (folder / "weights.safetensors").write_bytes(WEIGHTS)
-        files = store.put_progress(stage.key, step, folder, lease)
+        files = {"weights.safetensors": FileEntry(*file_digest(folder / "weights.safetensors"))}
+        store.put_progress(stage.key, step, folder, files, lease)
         store.publish_progress(stage.key, step, files, {"step": step}, lease)
 
 

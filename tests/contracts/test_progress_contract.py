@@ -14,17 +14,22 @@ from tests.contracts.test_store_contract import (
 )
 from xlt_ray.errors import LeaseLost
 from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import FileEntry
+from xlt_ray.store.storage import file_digest
 from xlt_ray.store.store import StageProgress, StageStore
 
 
 def put(
     store: StageStore, step: int, lease: Lease, content: bytes = b"state"
-) -> dict[str, list[object]]:
+) -> dict[str, FileEntry]:
     folder = store.progress_folder(STAGE.key, step, lease.token)
     (folder / "rank0").mkdir(exist_ok=True)
-    (folder / "rank0" / "optimizer.safetensors").write_bytes(content)
-    (folder / "network.safetensors").write_bytes(content)
-    return store.put_progress(STAGE.key, step, folder, lease)
+    files = {}
+    for name in ("rank0/optimizer.safetensors", "network.safetensors"):
+        (folder / name).write_bytes(content)
+        files[name] = FileEntry(*file_digest(folder / name))
+    store.put_progress(STAGE.key, step, folder, files, lease)
+    return files
 
 
 def publish(store: StageStore, step: int, lease: Lease) -> None:

@@ -21,6 +21,13 @@ LONG = ["target.epochs=60", "search.trials=2"]
 EVALUATION = r"trial 0 target (\d+)/7680"
 
 
+def saved_examples(place: Place) -> int:
+    """Examples, in batches of 16, that the furthest progress in the store has seen."""
+    store = StageStore(place.home)
+    found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
+    return max((progress.step * 16 for progress in found if progress is not None), default=0)
+
+
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], place: Place) -> None:
     deadline = time.monotonic() + 400
     while not happened():
@@ -90,14 +97,8 @@ def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
     os.kill(process.pid, signal.SIGSTOP)
     try:
         reached = int(re.findall(EVALUATION, place.log())[-1])
-        store = StageStore(place.home)
-
-        def went_on() -> bool:
-            found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
-            # Three evaluations further, of which the driver has not heard.
-            return any(one is not None and one.step * 16 >= reached + 3 * 256 for one in found)
-
-        wait_for(went_on, process, place)
+        # Three evaluations further, of which the driver has not heard.
+        wait_for(lambda: saved_examples(place) >= reached + 3 * 256, process, place)
     finally:
         os.kill(process.pid, signal.SIGCONT)
     assert process.wait(500) == 0, place.log()
@@ -110,6 +111,7 @@ def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
 def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
     process = place.start("run", "small.yaml", "search.concurrent=1", *LONG)
     wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
+    wait_for(lambda: saved_examples(place) >= 1920, process, place)
     # Ray writes a process's title anew at every call; it may be caught half written.
     wait_for(lambda: bool(trial_processes(process)), process, place)
     for victim in trial_processes(process):
@@ -119,7 +121,7 @@ def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
     trial = place.trials()[0]
     assert trial["attempts"] == 2
     lines = [line for line in place.log().splitlines() if "trial 0 target 1920/7680" in line]
-    assert len(lines) == 1, "what was reported before is not trained again"
+    assert len(lines) == 1, "what was saved before is not trained again"
 
 
 @pytest.mark.slow
@@ -137,9 +139,7 @@ def test_interrupted_sweep_stops_cleanly_and_is_continued(
     assert "stopping after saving progress" in place.log()
     assert "xlt resume small" in place.log()
     assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
-    store = StageStore(place.home)
-    found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
-    assert max(one.step for one in found if one is not None) * 16 >= reached
+    assert saved_examples(place) >= reached
     again = place.xlt("resume", "small")
     assert again.returncode == 0, again.stdout + again.stderr
     assert_exactly_once(place, 2)

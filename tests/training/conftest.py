@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.search_space import draw, extremes
@@ -20,7 +23,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.events import Event
+from xlt_ray.training.events import Evaluated, Event, Stop
 from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.process_group import ProcessGroup, join_process_group
 from xlt_ray.training.runtime import Runtime
@@ -60,6 +63,12 @@ def what_was_scored(record: StageRecord) -> list[dict[str, Any]]:
     ]
 
 
+def stop(events: Iterator[Event]) -> None:
+    """End a walk as a stopped sweep does, with progress of this very step."""
+    with contextlib.suppress(Stop):
+        events.throw(Stop())  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Bench:
     """Makes trials in one store after another, with one set of facts."""
@@ -94,6 +103,24 @@ class Bench:
 
     def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
         return list(self.walk(root, *overrides, seed=seed, **runtime))
+
+    def checkpoints(self, root: Path, *overrides: str) -> dict[int, dict[str, torch.Tensor]]:
+        """Make a trial whose target training is stopped and continued at each of its evaluations;
+        returns its weights there by step."""
+        store, key = StageStore(root), self.path(*overrides)[-2].key
+        weights: dict[int, dict[str, torch.Tensor]] = {}
+        while store.record(key) is None:
+            events = self.walk(root, *overrides)
+            for event in events:
+                if isinstance(event, Evaluated) and (
+                    event.stage.key == key and event.step not in weights
+                ):
+                    break
+            stop(events)
+            if (progress := store.find_progress(key)) is not None:
+                folder = store.fetch_progress(progress, "test")
+                weights[progress.step] = load_file(folder / "weights.safetensors")
+        return weights
 
     def bits(self, root: Path, *overrides: str, seed: int = 0) -> str:
         """Digest of the target stage's weights."""

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 
 PATIENCE_S = 300
 
@@ -54,7 +54,7 @@ def follow(bench: Bench, job: Job) -> Trace:
                 trace.scores.append(metrics)
                 if len(trace.losses) == job.num_evaluations:
                     break
-        events.close()  # type: ignore[attr-defined]
+        stop(events)
     return trace
 
 

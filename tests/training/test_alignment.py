@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.config.methods import ALIGNMENTS
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
@@ -100,7 +100,7 @@ def test_interrupted_alignment_goes_on_to_the_same_bits(
     aligned(bench.walk(tmp_path / "whole", settings, **runtime))
     broken = bench.walk(tmp_path / "broken", settings, **runtime)
     next(one for one in broken if isinstance(one, Evaluated))
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     again = aligned(bench.walk(tmp_path / "broken", settings, **runtime))
     assert any(one.is_replay for one in again if isinstance(one, Evaluated))
     one, other = (

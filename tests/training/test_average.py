@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.events import Evaluated
@@ -31,14 +31,7 @@ def checkpoints(
 ) -> tuple[Path, dict[int, dict[str, torch.Tensor]]]:
     """A store with an averaged training, and the weights of its evaluations but the last."""
     root = tmp_path_factory.mktemp("averaged")
-    store, key = StageStore(root), bench.path(*ASKED)[-2].key
-    found = {}
-    for event in bench.walk(root, *ASKED):
-        progress = store.find_progress(key)
-        if isinstance(event, Evaluated) and progress is not None:
-            folder = store.fetch_progress(progress, "test")
-            found[progress.step] = load_file(folder / "weights.safetensors")
-    return root, found
+    return root, bench.checkpoints(root, *ASKED)
 
 
 def test_the_average_is_the_mean_of_the_last_checkpoints(
@@ -66,7 +59,7 @@ def test_an_interrupted_training_ends_in_the_same_average(
     for event in broken:
         if isinstance(event, Evaluated) and event.step == 6:
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     assert StageStore(tmp_path / "broken").find_progress(bench.path(*ASKED)[-2].key) is not None
     bench.make(tmp_path / "broken", *ASKED, zero_stage=zero_stage)
     # All weights of the result, the average among them.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from tests.training.conftest import Bench, what_was_scored
+from tests.training.conftest import Bench, stop, what_was_scored
 from tests.training.pair import pair_beside
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
@@ -47,14 +47,7 @@ def evaluated(
 ) -> tuple[Path, dict[int, dict[str, torch.Tensor]]]:
     """A finished training, and the weights at each of its evaluations but the last."""
     root = tmp_path_factory.mktemp("best")
-    store, key = StageStore(root), bench.path(*ASKED)[-2].key
-    found = {}
-    for event in bench.walk(root, *ASKED):
-        progress = store.find_progress(key)
-        if isinstance(event, Evaluated) and progress is not None:
-            folder = store.fetch_progress(progress, "test")
-            found[progress.step] = load_file(folder / "weights.safetensors")
-    return root, found
+    return root, bench.checkpoints(root, *ASKED)
 
 
 def saved_by_xtreme(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
@@ -136,7 +129,7 @@ def test_an_interrupted_training_selects_the_same_weights(
     for event in broken:
         if isinstance(event, Evaluated) and event.step == after:
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     assert StageStore(tmp_path / "broken").find_progress(bench.path(*ASKED)[-2].key) is not None
     bench.make(tmp_path / "broken", *ASKED, zero_stage=zero_stage)
     assert bench.bits(tmp_path / "broken", *ASKED) == bench.bits(tmp_path / "whole", *ASKED)

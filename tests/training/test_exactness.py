@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
+from xlt_ray.config.progress_settings import ProgressSettings
 from xlt_ray.errors import TrialFailure
 from xlt_ray.store.store import StageStore
 from xlt_ray.training import loop
@@ -43,7 +45,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     for event in broken:
         if isinstance(event, Evaluated) and event.stage.kind == "target":
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     key = bench.path()[-2].key
     store = StageStore(tmp_path / "broken")
     progress = store.find_progress(key)
@@ -83,13 +85,29 @@ def test_stopped_training_repeats_no_step(
         assert bench.bits(tmp_path) == bench.bits(alone)
 
 
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
+def test_killed_training_continues_from_what_was_written_beside_it(
+    bench: Bench, tmp_path: Path, alone: Path, zero_stage: int
+) -> None:
+    killed = bench.walk(tmp_path, zero_stage=zero_stage, progress=ProgressSettings(every=1e-6))
+    next(event for event in killed
+         if isinstance(event, Evaluated) and event.stage.kind == "target")  # fmt: skip
+    killed.close()  # type: ignore[attr-defined]
+    progress = StageStore(tmp_path).find_progress(bench.path()[-2].key)
+    assert progress is not None
+    assert 1 <= progress.step <= 4
+    bench.make(tmp_path, zero_stage=zero_stage)
+    if zero_stage == 0:
+        assert bench.bits(tmp_path) == bench.bits(alone)
+
+
 @pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 2), (2, 0), (1, 3)])
 def test_progress_of_one_zero_stage_is_continued_under_another(
     bench: Bench, tmp_path: Path, alone: Path, before: int, after: int
 ) -> None:
     broken = bench.walk(tmp_path, zero_stage=before)
     next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     resumed = bench.make(tmp_path, zero_stage=after)
     assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
     key = bench.path()[-2].key
@@ -104,7 +122,7 @@ def test_progress_of_bf16_keeps_float32_weights(bench: Bench, tmp_path: Path) ->
     bench.make(tmp_path / "whole", bf16, zero_stage=1)
     broken = bench.walk(tmp_path / "broken", bf16, zero_stage=1)
     next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     bench.make(tmp_path / "broken", bf16, zero_stage=1)
     assert bench.bits(tmp_path / "broken", bf16) == bench.bits(tmp_path / "whole", bf16)
 
@@ -114,7 +132,7 @@ def test_damaged_progress_is_set_aside_and_training_begins_anew(
 ) -> None:
     broken = bench.walk(tmp_path / "broken")
     next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     key = bench.path()[-2].key
     file = max((tmp_path / "broken" / "progress" / key).rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
@@ -187,10 +205,12 @@ def test_numeric_runtime_moves_weights_by_rounding_alone(
 
 
 @pytest.mark.parametrize(
-    "change", [{"progress_every": 1e-6}, {"evaluation_batch": 3}, {"evaluations": 5}], ids=str
+    "change",
+    [{"progress": ProgressSettings(every=1e-6)}, {"evaluation_batch": 3}, {"evaluations": 5}],
+    ids=str,
 )
 def test_neutral_runtime_leaves_every_bit(
-    bench: Bench, tmp_path: Path, alone: Path, change: dict[str, float]
+    bench: Bench, tmp_path: Path, alone: Path, change: dict[str, Any]
 ) -> None:
     bench.make(tmp_path, **change)
     assert bench.bits(tmp_path) == bench.bits(alone)

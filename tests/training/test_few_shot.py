@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.store.record import StageRecord, values_by_language
 from xlt_ray.store.store import StageStore
@@ -125,7 +125,7 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     for event in broken:
         if isinstance(event, Evaluated) and event.stage.kind == "few_shot":
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     progress = other.find_progress(path[-2].key)
     assert progress is not None
     assert progress.step == 8

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.events import Committed, Evaluated
 
@@ -43,7 +43,7 @@ def test_an_interrupted_decay_goes_on_to_the_same_bits(bench: Bench, tmp_path: P
     for event in broken:
         if isinstance(event, Evaluated) and event.stage.kind == "intermediate":
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     key = next(stage.key for stage in bench.path(size) if stage.kind == "intermediate")
     store = StageStore(tmp_path / "broken")
     assert store.record(key) is None

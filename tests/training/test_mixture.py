@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
-from tests.training.conftest import TINY, Bench
+from tests.training.conftest import TINY, Bench, stop
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.store.stage import Stage
@@ -120,7 +120,7 @@ def test_an_interrupted_mixture_goes_on_to_the_same_bits(
 ) -> None:
     broken = mixed.walk(tmp_path, *MIXED, **runtime)
     next(one for one in broken if isinstance(one, Evaluated))
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     stage = intermediate(mixed, *MIXED)
     progress = StageStore(tmp_path).find_progress(stage.key)
     assert progress is not None

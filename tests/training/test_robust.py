@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.config.methods import AdversarialRobust
 from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
 from xlt_ray.data.label_access import LabelAccess
@@ -67,7 +67,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     for event in broken:
         if isinstance(event, Evaluated) and event.stage.kind == "target":
             break
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     resumed = bench.make(tmp_path / "broken", *override(robust), **runtime)
     assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
     assert bench.bits(tmp_path / "broken", *override(robust)) == bench.bits(

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.events import Evaluated
 
@@ -63,7 +63,7 @@ def test_progress_of_mixed_precision_is_continued_to_the_same_bits(
     bench.make(tmp_path / "whole", MIXED)
     broken = bench.walk(tmp_path / "broken", MIXED)
     next(event for event in broken if isinstance(event, Evaluated) and event.stage.kind == "target")
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     bench.make(tmp_path / "broken", MIXED)
     assert bench.bits(tmp_path / "broken", MIXED) == bench.bits(tmp_path / "whole", MIXED)
     assert {tensor.dtype for tensor in weights(bench, tmp_path / "whole", MIXED).values()} == {

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.rounding import assert_trained_alike
-from tests.training.conftest import Bench
+from tests.training.conftest import Bench, stop
 from xlt_ray.modeling import trimmed_embedding
 from xlt_ray.modeling.trimmed_embedding import TrimmedEmbedding
 from xlt_ray.store.stage import Stage
@@ -103,7 +103,7 @@ def test_an_interrupted_trimmed_training_goes_on_to_the_same_bits(
     whole = make(bench, tmp_path / "whole", overrides, zero_stage=zero_stage)
     broken = bench.walk(tmp_path / "broken", *overrides, zero_stage=zero_stage)
     next(event for event in broken if isinstance(event, Evaluated))
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     store, stage = StageStore(tmp_path / "broken"), training_stage(bench, overrides)
     progress = store.find_progress(stage.key)
     assert progress is not None

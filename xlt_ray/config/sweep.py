@@ -27,6 +27,7 @@ from pydantic import (
 from xlt_ray.config.first_points import misplaced, read_point
 from xlt_ray.config.methods import ConfigModel
 from xlt_ray.config.places import place_faults, with_absolute_paths
+from xlt_ray.config.progress_settings import ProgressSettings
 from xlt_ray.config.resources import Resources
 from xlt_ray.config.retry_policy import Failures
 from xlt_ray.config.search_space import (
@@ -205,11 +206,6 @@ class Budget(ConfigModel):
     a sweep by hours."""
     hours: float | None = Field(default=None, gt=0)
     """No further trial starts this many hours after the first one started."""
-
-
-class ProgressSettings(ConfigModel):
-    every: float = Field(default=60.0, gt=0)
-    """Most seconds of training that a killed trial loses (it also saves at evaluations)."""
 
 
 class Store(ConfigModel):

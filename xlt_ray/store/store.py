@@ -19,7 +19,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -269,36 +269,32 @@ class StageStore:
         return folder
 
     def put_progress(
-        self, key: str, step: int, folder: Path, lease: Lease
-    ) -> dict[str, list[object]]:
-        """Move the files of ``folder`` to where progress is kept; returns their digests.
+        self, key: str, step: int, folder: Path, files: Iterable[str], lease: Lease
+    ) -> None:
+        """Move these files of ``folder`` to where progress is kept, and delete the folder.
 
         Not yet readable as progress: :meth:`publish_progress` makes it so.
 
         Raises:
             LeaseLost: another process makes this stage by now.
         """
-        entries: dict[str, list[object]] = {}
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = str(path.relative_to(folder))
-                entries[name] = list(file_digest(path))
-                lease.check()
-                self.storage.take(path, f"progress/{key}/{step}/{name}")
+        for name in files:
+            lease.check()
+            self.storage.take(folder / name, f"progress/{key}/{step}/{name}")
         shutil.rmtree(folder, ignore_errors=True)
-        return entries
 
     def publish_progress(
         self,
         key: str,
         step: int,
-        files: Mapping[str, list[object]],
+        files: Mapping[str, FileEntry],
         state: Mapping[str, object],
         lease: Lease,
     ) -> None:
         """Make the progress at ``step`` readable and drop earlier progress."""
         lease.check()
-        marker = {"step": step, "files": dict(files), "state": dict(state)}
+        entries = {name: [entry.num_bytes, entry.sha256] for name, entry in files.items()}
+        marker = {"step": step, "files": entries, "state": dict(state)}
         self.storage.write(
             f"progress/{key}/{step}/{PROGRESS}",
             json.dumps({**marker, "sha256": digest(marker)}).encode(),

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from xlt_ray.config.checks.check_schedules import grace_of
 from xlt_ray.config.facts import Facts
+from xlt_ray.config.progress_settings import ProgressSettings
 from xlt_ray.config.retry_policy import Failures
 from xlt_ray.config.search_space import Assignment, Value
 from xlt_ray.config.sweep import Objective, SweepSpec
@@ -39,7 +40,7 @@ class TrialTask:
     cache: str
     resources: Mapping[str, Any]
     """:class:`xlt_ray.config.resources.WorkerResources` of the model, by field names."""
-    progress_every: float
+    progress: ProgressSettings
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
     batch_limits_file: str = ""
@@ -94,7 +95,7 @@ def task_for(
         resources=settings.resources.of(trial.model.name).model_dump(
             exclude={"precision", "by_model"}
         ),
-        progress_every=settings.progress.every,
+        progress=settings.progress,
         made_by={"sweep": sweep.name, "trial": number, **({"commit": commit} if commit else {})},
         failures=settings.failures,
         batch_limits_file=str(home.batch_limits),

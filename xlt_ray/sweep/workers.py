@@ -158,7 +158,7 @@ def runtime_of(task: TrialTask) -> Runtime:
         threads=resources["cpus_per_worker"],
         device="cuda" if resources["gpus_per_worker"] else "cpu",
         gpu_share=resources["gpus_per_worker"] or 1.0,
-        progress_every=task.progress_every,
+        progress=task.progress,
         evaluations=task.trial.target.evaluations,
         watched=task.watched,
         watched_examples=task.trial.evaluate.examples,

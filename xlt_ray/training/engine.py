@@ -99,11 +99,12 @@ class Engine:
         for name, parameter in self._trained():
             yield name, self._whole(parameter)
 
-    def save(self, folder: Path | None) -> None:
-        """Write the state of the training into ``folder``; workers without one pass on their part.
+    def snapshot(self, *, is_keeper: bool) -> dict[str, dict[str, Tensor]]:
+        """A copy of the state of the training on the CPU, by file and name; empty for workers that
+        only pass on their part.
 
         Raises:
-            TrialFailure: a weight is not a number (``nan``); nothing is written.
+            TrialFailure: a weight is not a number (``nan``).
         """
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
@@ -112,15 +113,19 @@ class Engine:
             _refuse_divergence(weights[name])
             for moment in _MOMENTS:
                 moments[f"{moment}/{name}"] = self._whole(parameter, moment)
-            if folder is None:
+            if not is_keeper:
                 weights.clear()
                 moments.clear()
-        if folder is not None:
-            save_file(weights, folder / WEIGHTS)
-            save_file(moments, folder / OPTIMIZER)
+        return {WEIGHTS: weights, OPTIMIZER: moments} if is_keeper else {}
+
+    def save(self, folder: Path | None) -> None:
+        """Write a :meth:`snapshot` into ``folder``; workers without one pass on their part."""
+        for name, tensors in self.snapshot(is_keeper=folder is not None).items():
+            assert folder is not None
+            save_file(tensors, folder / name)
 
     def load(self, folder: Path, step: int) -> None:
-        """Go on from what :meth:`save` wrote after optimizer step ``step``."""
+        """Go on from a :meth:`snapshot` that was made after optimizer step ``step``."""
         for state in self._adam.state.values():
             state["step"].fill_(step)
         with (

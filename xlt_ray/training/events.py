@@ -64,4 +64,4 @@ Event = Evaluated | Committed | Waiting | Ticked
 
 
 class Stop(Exception):
-    """Thrown into a walk at a :class:`Ticked`: save progress, then end."""
+    """Thrown into a walk at a :class:`Ticked` or :class:`Evaluated`: save progress, then end."""

@@ -44,13 +44,12 @@ class KeptWeights:
             if self._is_keeper:
                 self._weights[name] = self._updated(self._weights.get(name), weights)
 
-    def save(self, folder: Path) -> None:
-        """Write the kept weights, if there are any, beside the rest of the progress."""
-        if self._weights:
-            save_file(self._weights, folder / self.file)
+    def snapshot(self) -> dict[str, dict[str, Tensor]]:
+        """The kept weights, if there are any, by file and name; nothing changes these tensors."""
+        return {self.file: dict(self._weights)} if self._weights else {}
 
     def load(self, folder: Path) -> None:
-        """Read what :meth:`save` wrote."""
+        """Read a :meth:`snapshot` that was written as progress."""
         if self._is_keeper and (folder / self.file).exists():
             self._weights = load_file(folder / self.file)
 
@@ -74,7 +73,8 @@ class Average(KeptWeights):
         return step in self.points
 
     def _updated(self, kept: Tensor | None, weights: Tensor) -> Tensor:
-        return weights if kept is None else kept.add_(weights)
+        # A new tensor: a thread may be writing the old one.
+        return weights if kept is None else kept + weights
 
     def write(self, network: nn.Module, folder: Path) -> None:
         """Write the mean into the folder of the finished training of ``network``."""

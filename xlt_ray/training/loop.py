@@ -24,7 +24,6 @@ from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.text.pipeline import Batches
 from xlt_ray.errors import TrialFailure
 from xlt_ray.store.canonical import from_fields
-from xlt_ray.store.lease import Lease
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.diagnose import Diagnose
@@ -34,6 +33,7 @@ from xlt_ray.training.final_weights import KeptWeights
 from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.passes import Pass, passes_of
 from xlt_ray.training.prefetch import prefetched
+from xlt_ray.training.progress_writer import ProgressWriter
 from xlt_ray.training.schedules import learning_rate
 
 
@@ -85,7 +85,7 @@ class Training:
     """One worker's part in the training of a stage.
 
     Args:
-        lease: the leader's lease of the stage; None for other workers.
+        writer: writes progress; None for all workers but the leader.
         kept: weights that are kept beside the last ones.
     """
 
@@ -95,12 +95,12 @@ class Training:
         setup: TrainingSetup,
         stage: Stage,
         context: TrainingContext,
-        lease: Lease | None,
+        writer: ProgressWriter | None,
         diagnose: Diagnose | None = None,
         kept: Sequence[KeptWeights] = (),
     ) -> None:
         self._engine, self._setup, self._stage, self._context = engine, setup, stage, context
-        self._lease, self._diagnose, self._kept = lease, diagnose, kept
+        self._writer, self._diagnose, self._kept = writer, diagnose, kept
         self._measured: tuple[int, float] | None = None
         """Examples and time of the last evaluation in this process."""
         self._state = TrainState()
@@ -111,11 +111,12 @@ class Training:
         """Train from the last progress, or from the trunk before this stage, to the end.
 
         Yields :class:`Ticked` and every evaluation, also those before an interruption; returns the
-        finished state. :class:`Stop` thrown at a :class:`Ticked` saves progress at that step.
+        finished state. :class:`Stop` thrown at one of them saves progress at that step.
 
         Raises:
             TrialFailure: the loss is not a number (``nan``).
             LeaseLost: another process makes this stage by now.
+            OSError: progress cannot be written.
         """
         setup, stage, settings = self._setup, self._stage, self._stage.settings
         runtime, group = self._context.runtime, self._context.group
@@ -126,7 +127,8 @@ class Training:
         if state.step == state.first_step:
             state.profiles = self._profiles()
         points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
-        began = saved = ticked = time.monotonic()
+        began = ticked = time.monotonic()
+        interval = LOOKS * min(TICK_S, runtime.progress.interval(0.0))
         looked_at, look_at = state.step, state.step + 1
         coming = prefetched(map(self._passes, range(state.step, num_steps)), self._engine.device)
         while state.step < num_steps:
@@ -146,26 +148,30 @@ class Training:
                 state.profiles += self._profiles()
                 for weights in self._kept:
                     weights.after_step(self._engine, state.step, state.history)
-            interval = LOOKS * min(TICK_S, runtime.progress_every)
             steps_until = int(interval * (state.step - looked_at) / max(now - began, 1e-6))
             # All workers use the leader's clock, so that they act at the same step.
             is_due, is_tick, steps_until = group.share(
-                (now - saved >= runtime.progress_every, now - ticked > TICK_S, steps_until)
+                (
+                    self._writer is not None and self._writer.is_due(),
+                    now - ticked > TICK_S,
+                    steps_until,
+                )
             )
             looked_at, look_at = state.step, state.step + max(steps_until, 1)
-            if state.step < num_steps and (is_point or is_due):
+            if is_due and state.step < num_steps:
                 self._save()
-                saved = time.monotonic()
-            if is_point:
-                yield evaluated(stage, state.history[-1])
-            if is_tick and state.step < num_steps:
-                try:
+            try:
+                if is_point:
+                    yield evaluated(stage, state.history[-1])
+                if is_tick and state.step < num_steps:
                     yield Ticked(stage, state.step * settings["batch_size"])
-                except Stop:
-                    self._save()
-                    raise
-                ticked = time.monotonic()
+                    ticked = time.monotonic()
+            except Stop:
+                self._save()
+                self._finish_write()
+                raise
             began = time.monotonic()
+        self._finish_write()
         return state
 
     def _passes(self, step: int) -> list[list[Pass]]:
@@ -230,17 +236,18 @@ class Training:
         return [{**asdict(profile), **self._when()} for profile in profiles]
 
     def _save(self) -> None:
-        """Save progress, gathered from all workers and written by the leader."""
-        store, key, step = self._context.store, self._stage.key, self._state.step
-        lease = self._lease
-        folder = store.progress_folder(key, step, lease.token) if lease else None
-        self._engine.save(folder)
-        if lease is not None and folder is not None:
+        """Copy what is progress, gathered from all workers; the leader begins to write it."""
+        began = time.monotonic()
+        snapshot = self._engine.snapshot(is_keeper=self._writer is not None)
+        if self._writer is not None:
             for weights in self._kept:
-                weights.save(folder)
-            files = store.put_progress(key, step, folder, lease)
-            store.publish_progress(key, step, files, asdict(self._state), lease)
-        self._context.group.gather(None)
+                snapshot |= weights.snapshot()
+            state, copy_s = asdict(self._state), time.monotonic() - began
+            self._writer.write(self._state.step, snapshot, state, copy_s=copy_s)
+
+    def _finish_write(self) -> None:
+        if self._writer is not None:
+            self._writer.wait()
 
     def _restored(self) -> TrainState:
         """Load the last progress, or the trunk's weights, into the engine; returns the state."""

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xlt_ray.config.diagnostics import Diagnosis
+from xlt_ray.config.progress_settings import ProgressSettings
 
 NUMERIC = ("workers", "zero_stage", "offload", "micro_batch", "compile", "threads", "device")
 NEUTRAL = (
     "cache",
     "gpu_share",
     "activation_checkpointing",
-    "progress_every",
+    "progress",
     "evaluations",
     "watched",
     "watched_examples",
@@ -51,8 +52,8 @@ class Runtime:
     device: Literal["cpu", "cuda"] = "cpu"
     gpu_share: float = 1.0
     """Share of a GPU's memory for this process; less than 1 if trials share a GPU."""
-    progress_every: float = 60.0
-    """Seconds between two saves of progress; it is saved at evaluations, too."""
+    progress: ProgressSettings = field(default_factory=ProgressSettings)
+    """How often progress is saved."""
     evaluations: int = 4
     """Evaluations during the training of a stage."""
     watched: tuple[str, ...] = ()

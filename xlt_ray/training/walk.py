@@ -33,6 +33,7 @@ from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.final_weights import Average, Best, averaged_points
 from xlt_ray.training.load import TrainingContext, save_result
 from xlt_ray.training.loop import Training, evaluated
+from xlt_ray.training.progress_writer import ProgressWriter
 from xlt_ray.training.setup import training_setup
 from xlt_ray.versions import library_versions
 
@@ -115,6 +116,12 @@ def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
 def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Iterator[Event]:
     runtime, is_leader = context.runtime, context.group.is_leader
     setup, tokenizer = training_setup(stage, context)
+    writer = None
+    if lease is not None:
+        num_weights = sum(
+            parameter.numel() for parameter in setup.network.parameters() if parameter.requires_grad
+        )
+        writer = ProgressWriter(context.store, stage.key, lease, runtime, num_weights)
     engine = Engine(setup.network, stage.settings, runtime)
     try:
         diagnose = None
@@ -124,7 +131,7 @@ def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Itera
             )
         average = Average(averaged_points(setup.num_steps, stage.settings), is_keeper=is_leader)
         best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=is_leader)
-        training = Training(engine, setup, stage, context, lease, diagnose, (average, best))
+        training = Training(engine, setup, stage, context, writer, diagnose, (average, best))
         state = yield from training.run()
         folder = _result_folder(stage, context)
         if stage.kind == "trunk":
@@ -148,6 +155,8 @@ def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Itera
             coverage=dict(setup.coverage),
         )
     finally:
+        if writer is not None:
+            writer.close()
         engine.close()
 
 

@@ -20,7 +20,9 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
 from xlt_ray.ledger.access import sole_driver
 from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import FileEntry
 from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import file_digest
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import removal
 from xlt_ray.tracking import LedgerSnapshot, Tracker
@@ -58,7 +60,8 @@ def save_progress(store: StageStore, name: str) -> None:
     with lease:
         folder = store.progress_folder(key, 5, lease.token)
         (folder / "model.safetensors").write_bytes(b"w" * 1000)
-        files = store.put_progress(key, 5, folder, lease)
+        files = {"model.safetensors": FileEntry(*file_digest(folder / "model.safetensors"))}
+        store.put_progress(key, 5, folder, files, lease)
         store.publish_progress(key, 5, files, {"step": 5}, lease)
 
 

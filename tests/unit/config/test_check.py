@@ -571,6 +571,11 @@ def test_early_stopping_has_one_grace(sweep_from: ReadSweep, stop: str) -> None:
         sweep_from(SOUND, f"early_stop={stop}")
 
 
+def test_progress_has_one_interval(sweep_from: ReadSweep) -> None:
+    with pytest.raises(SpecError, match=r"progress: .*needs either share or every"):
+        sweep_from(SOUND, "progress={share: 0.02, every: 60}")
+
+
 def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: Facts) -> None:
     sweep = sweep_from(
         SOUND,
