@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from xlt_ray.config.methods import ConfigModel
 
-SHORTEST_S, LONGEST_S = 1.0, 600.0
+SHORTEST_S, LONGEST_S = 1.0, 300.0
 """Seconds between two saves, where their number follows from a share of the time."""
 
 
 class ProgressSettings(ConfigModel):
     share: float = Field(default=0.01, gt=0, le=1)
-    """Most of the training time that saving takes; two saves are 1 to 600 seconds apart."""
+    """Most of the training time that saving takes; two saves are 1 to 300 seconds apart."""
     every: float | None = Field(default=None, gt=0)
     """Seconds between two saves, in place of ``share``."""
 
@@ -27,7 +27,7 @@ class ProgressSettings(ConfigModel):
         process loses.
 
         >>> [ProgressSettings().interval(cost_s) for cost_s in (0.001, 0.5, 20.0)]
-        [1.0, 50.0, 600.0]
+        [1.0, 50.0, 300.0]
         >>> ProgressSettings(every=5).interval(0.5)
         5.0
         """

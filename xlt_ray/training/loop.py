@@ -237,13 +237,16 @@ class Training:
 
     def _save(self) -> None:
         """Copy what is progress, gathered from all workers; the leader begins to write it."""
-        began = time.monotonic()
-        snapshot = self._engine.snapshot(is_keeper=self._writer is not None)
-        if self._writer is not None:
-            for weights in self._kept:
-                snapshot |= weights.snapshot()
-            state, copy_s = asdict(self._state), time.monotonic() - began
-            self._writer.write(self._state.step, snapshot, state, copy_s=copy_s)
+        writer = self._writer
+        if writer is None:
+            self._engine.snapshot(is_keeper=False)
+            return
+        began = writer.clock()
+        snapshot = self._engine.snapshot(is_keeper=True)
+        for weights in self._kept:
+            snapshot |= weights.snapshot()
+        copy_s = writer.clock() - began
+        writer.write(self._state.step, snapshot, asdict(self._state), copy_s=copy_s)
 
     def _finish_write(self) -> None:
         if self._writer is not None:

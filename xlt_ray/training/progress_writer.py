@@ -32,8 +32,8 @@ class ProgressWriter:
     """The leader's thread for the progress of one stage; it writes one progress at a time.
 
     What a write raises is raised again by the next call of :meth:`is_due`, :meth:`write` or
-    :meth:`wait`. The cost of a save is the time for which the training waits, and on a CPU, which
-    the training shares with the thread, also the time of the thread.
+    :meth:`wait`. The cost of a save is the time for which the training waits; on a CPU, which
+    the training shares with the thread, it is the CPU time of both.
     """
 
     def __init__(
@@ -46,6 +46,8 @@ class ProgressWriter:
     ) -> None:
         self._store, self._key, self._lease = store, key, lease
         self._settings, self._is_on_cpu = runtime.progress, runtime.device == "cpu"
+        self.clock = time.thread_time if self._is_on_cpu else time.monotonic
+        """Measures what a copy costs the training."""
         self._pool = ThreadPoolExecutor(1, "progress")
         self._writing: Future[float] | None = None
         self._began = time.monotonic()
@@ -68,7 +70,7 @@ class ProgressWriter:
         """Begin to write the progress at ``step``, after a write that is under way.
 
         Args:
-            copy_s: how long the training waited for the snapshot.
+            copy_s: what the snapshot cost by :attr:`clock`.
         """
         self.wait()
         self._copy_s = copy_s
