@@ -31,7 +31,7 @@ MAX_STARTS = 4
 LINE = re.compile(r"trial (\d+) (\w+) (\d+)/\d+ .*loss")
 """The line of an evaluation; a replayed evaluation prints none."""
 
-SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=1")
+SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=0.1")
 STEPS = 96
 """Steps of a target stage."""
 STAGES = 9
@@ -40,7 +40,7 @@ START_S, EVALUATION_S = 10.0, 1.0
 """About the time to start a trial's process, and between two evaluations."""
 MOST_REPEATED = 2 * (192 + 32)
 """Examples that may be trained again after a fault: for each of the two running trials, those since
-its last save (at most 192, one evaluation) and 32 of interrupted steps."""
+its last save (at most 192) and 32 of interrupted steps."""
 TOLERANCE = 0.02
 """Allowed difference of scores after passes were made smaller: a few of 300 examples."""
 

@@ -18,7 +18,7 @@ FULL = """
 def meet(engine, micro_batches):
     import torch
 
-    if len(micro_batches[0]["labels"]) > 4:
+    if sum(len(batch["labels"]) for batch in micro_batches[0]) > 4:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 """
 

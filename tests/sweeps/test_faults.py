@@ -24,7 +24,7 @@ EVALUATION = r"trial 0 target (\d+)/7680"
 def saved_examples(place: Place) -> int:
     """Examples, in batches of 16, that the furthest progress in the store has seen."""
     store = StageStore(place.home)
-    found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
+    found = [store.find_progress(file.name) for file in (place.home / "progress").glob("*")]
     return max((progress.step * 16 for progress in found if progress is not None), default=0)
 
 
@@ -91,8 +91,9 @@ def test_killed_driver_loses_nothing(place: Place, finished: Place) -> None:
 @pytest.mark.slow
 def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
     process = place.start(
-        "run", "small.yaml", "search.trials=1", *LONG[:1], "target.evaluations=30"
-    )
+        "run", "small.yaml", "search.trials=1", *LONG[:1], "target.evaluations=30",
+        "progress.every=0.2",
+    )  # fmt: skip
     wait_for(logged(place, EVALUATION), process, place)
     os.kill(process.pid, signal.SIGSTOP)
     try:
