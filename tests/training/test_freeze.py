@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.conftest import TINY, Bench
+from tests.training.conftest import TINY, Bench, stop
 from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -48,7 +48,7 @@ def test_what_is_frozen_keeps_its_bits_also_after_an_interruption(
 
     broken = bench.walk(tmp_path / "broken", *overrides, zero_stage=zero_stage)
     next(event for event in broken if isinstance(event, Evaluated) and event.stage == target)
-    broken.close()  # type: ignore[attr-defined]
+    stop(broken)
     store = StageStore(tmp_path / "broken")
     progress = store.find_progress(target.key)
     assert progress is not None
