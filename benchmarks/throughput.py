@@ -37,6 +37,7 @@ import transformers
 from torch import nn
 
 from benchmarks.common import Spent, print_table
+from xlt_ray.config.progress_settings import ProgressSettings
 from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -148,7 +149,9 @@ def make_case(arguments: argparse.Namespace, root: Path) -> Case:
     trial = sweep.trial(tree)
     stage = path_of(trial, facts, seed=SEED, shared_seed=SEED)[-2]
     source = open_source(trial.data)
-    runtime = Runtime(cache=root / "cache", progress_every=1e9, threads=arguments.threads)
+    runtime = Runtime(
+        cache=root / "cache", progress=ProgressSettings(every=1e9), threads=arguments.threads
+    )
     context = TrainingContext(trial.model, source, StageStore(root / "store"), runtime)
     tokenizer = load_tokenizer(trial.model, None)
     pipeline = context.pipeline(tokenizer, stage.settings["max_length"])
