@@ -18,7 +18,8 @@ class ProgressSettings(ConfigModel):
 
     @model_validator(mode="after")
     def _one_interval(self) -> ProgressSettings:
-        if self.every is not None and "share" in self.model_fields_set:
+        # A sweep that is kept beside its ledger has both, share with its default.
+        if self.every is not None and self.share != type(self).model_fields["share"].default:
             raise ValueError("needs either share or every")
         return self
 

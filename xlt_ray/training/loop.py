@@ -222,8 +222,8 @@ class Training:
         now = time.monotonic()
         entry["system"] = {"memory_gib": psutil.Process().memory_info().rss / 2**30}
         if self._measured is not None:
-            examples, before = self._measured
-            entry["system"]["examples_per_s"] = (entry["examples"] - examples) / (now - before)
+            examples, measured = self._measured
+            entry["system"]["examples_per_s"] = (entry["examples"] - examples) / (now - measured)
         self._measured = entry["examples"], now
         return entry
 

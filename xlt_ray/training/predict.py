@@ -1,7 +1,8 @@
 """Predictions of an exported network for examples without labels, with probabilities.
 
 Rows are batched, answered and decoded as in :mod:`xlt_ray.training.evaluate`, so the predictions
-for a test set are those that were scored. Probabilities are softmaxes of the logits; a network that
+for a test set are those that were scored, but for rounding where a trial in ``bf16`` or
+``bf16-mixed`` was scored under autocast. Probabilities are softmaxes of the logits; a network that
 was trained in one language need not be calibrated for another.
 """
 

@@ -75,8 +75,11 @@ def test_an_oracle_objective_scores_every_dev_set(sweep_from: ReadSweep, languag
     assert honest.trial_of({}).evaluate.dev == "source"
 
 
-def test_the_resolved_sweep_is_a_sweep_file_that_resolves_alike(sweep_from: ReadSweep) -> None:
-    kept = json.loads(json.dumps(sweep_from(TEXT).resolved()))
+@pytest.mark.parametrize("overrides", [(), ("progress.every=60",), ("progress.share=0.02",)])
+def test_the_resolved_sweep_is_a_sweep_file_that_resolves_alike(
+    sweep_from: ReadSweep, overrides: tuple[str, ...]
+) -> None:
+    kept = json.loads(json.dumps(sweep_from(TEXT, *overrides).resolved()))
     space = kept.pop("space")
     read = sweep_of(parse_document(json.dumps({**kept, **space}), "f.json"))
     assert json.loads(json.dumps(read.resolved())) == {**kept, "space": space}
