@@ -1,7 +1,9 @@
-"""Frozen parts of an encoder stay as they are through every training of a trial."""
+"""Frozen parts of an encoder stay as they are through every training of a trial, and only the
+layers that are kept are there."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,15 @@ def test_the_number_of_frozen_layers_can_be_searched(bench: Bench) -> None:
     assert paths[0][-1].key == bench.path()[-1].key
     frozen = [stage.settings.get("freeze", {}).get("layers") for stage in paths[1]]
     assert frozen == [None, 1, 1, None]
+
+
+def test_all_stages_of_a_trial_have_only_the_layers_that_are_kept(
+    bench: Bench, tmp_path: Path
+) -> None:
+    overrides = ("model={name: toy:2x32, layers: 1}", "target.fusion={method: dlfa, layer: 0}")
+    bench.make(tmp_path, *overrides)
+    for stage in trained_stages(bench.path(*overrides)):
+        folder = StageStore(tmp_path).folder(stage.key)
+        assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 1
+        layers = {name for name in load_file(folder / "model.safetensors") if "layer." in name}
+        assert layers == {name for name in layers if "layer.0." in name} != set()

@@ -311,8 +311,15 @@ def draw(
     for key in sorted(space.tree, key=lambda name: name != "model"):
         concrete[key] = walk(space.tree[key], key)
         if key == "model" and model_bounds is not None:
-            bounds = model_bounds(model_label(concrete[key]))
+            bounds = _bounds_of(concrete[key], model_bounds)
     return concrete, picked
+
+
+def _bounds_of(model: Any, model_bounds: ModelBounds) -> Mapping[str, int]:
+    """What bounds may name of a model given bare or as a block."""
+    bounds = model_bounds(model_label(model))
+    layers = model.get("layers") if isinstance(model, Mapping) else None
+    return {**bounds, "num_layers": layers} if isinstance(layers, int) else bounds
 
 
 def model_label(model: Any) -> str:
@@ -471,7 +478,7 @@ def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
     total = 0.0
     for assignment in assignments(models, _all_values):
         tree, _ = draw(models, lambda parameter, picked=assignment: picked[parameter.path])  # type: ignore[misc]
-        bounds = model_bounds(model_label(tree["model"])) if tree else {}
+        bounds = _bounds_of(tree["model"], model_bounds) if tree else {}
         total += math.prod(count(node, key, bounds) for key, node in rest.items())
     return total
 

@@ -214,6 +214,8 @@ class Model(ConfigModel):
     the commit, however it is named."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you trust."""
+    layers: int | None = Field(default=None, ge=1)
+    """How many layers are kept, from the lowest up; by default all."""
     freeze: Freeze = Freeze()
 
     @property
@@ -224,6 +226,19 @@ class Model(ConfigModel):
         ('a/b', 'a/b@v2')
         """
         return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def title(self) -> str:
+        """Its label, and how many of its layers are kept if not all are.
+
+        >>> Model(name="a/b").title, Model(name="a/b", layers=6).title
+        ('a/b', 'a/b (6 layers)')
+        """
+        return self.label if self.layers is None else f"{self.label} ({self.layers} layers)"
+
+    def num_layers(self, facts: Facts) -> int:
+        """How many layers the encoder of a trial has."""
+        return self.layers or facts.models[self.label].num_layers
 
 
 class Mlm(ConfigModel):

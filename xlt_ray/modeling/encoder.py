@@ -88,18 +88,20 @@ def load_encoder(
     """The encoder in float32 on the CPU, in training mode.
 
     A toy preset is initialised from ``seed``; a folder or Hub model does not depend on it.
-    ``revision`` is as in :func:`load_tokenizer`. Raises ModelError if weights are missing,
-    the tokenizer has more pieces than the encoder, or the model is causal.
+    ``revision`` is as in :func:`load_tokenizer`. Of ``model.layers`` the lowest are kept, with
+    the bits of a model that has only these. Raises ModelError if weights are missing, the
+    tokenizer has more pieces than the encoder, or the model is causal.
     """
     if toy_models.is_toy(model.name):
         words = tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
         with seeded(seed, "encoder"):
-            encoder = BertModel(
-                BertConfig(**toy_models.toy_config(model.name, words)), add_pooling_layer=False
-            )
+            config = BertConfig(**toy_models.toy_config(model.name, words))
+            _keep_layers(config, model.layers)
+            encoder = BertModel(config, add_pooling_layer=False)
         attend_without_reading(encoder)
         return encoder.train()
-    encoder = _encoder(*_located(model.name, revision), model.trust_remote_code)
+    place = _located(model.name, revision)
+    encoder = _encoder(*place, model.trust_remote_code, model.layers)
     if len(tokenizer) > encoder.config.vocab_size:
         raise ModelError(
             f"its tokenizer has {len(tokenizer)} pieces, its encoder {encoder.config.vocab_size}",
@@ -223,10 +225,21 @@ def _joins_words(tokenizer: Any) -> bool:
     return getattr(splitter, "add_prefix_space", True) is False
 
 
-def _encoder(place: str, revision: str | None, trust_remote_code: bool) -> PreTrainedModel:
+def _keep_layers(config: Any, num_layers: int | None) -> None:
+    """Set a configuration to the lowest layers; weights of the others are then not read."""
+    if num_layers is not None:
+        config.num_hidden_layers = num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:num_layers]
+
+
+def _encoder(
+    place: str, revision: str | None, trust_remote_code: bool, num_layers: int | None = None
+) -> PreTrainedModel:
     settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         config = AutoConfig.from_pretrained(place, **settings)
+        _keep_layers(config, num_layers)
         is_pooled = _has_pooler(config) and config.model_type in POOLED_FAMILIES
         if _has_pooler(config):
             settings["add_pooling_layer"] = is_pooled

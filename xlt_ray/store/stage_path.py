@@ -200,12 +200,15 @@ def path_of(
     trial = with_lengths(trial, facts)
     model = Stage(
         kind="model",
-        settings={"weights": facts.models[trial.model.label].weights},
+        settings={
+            "weights": facts.models[trial.model.label].weights,
+            **({} if trial.model.layers is None else {"layers": trial.model.layers}),
+        },
         data={},
         # A toy preset has random weights, so another seed makes another model.
         seed=shared_seed if trial.model.name.startswith("toy:") else 0,
         parent=None,
-        label=trial.model.label,
+        label=trial.model.title,
     )
     stages = [model]
     scoped = {"shared": shared_seed, "per_trial": seed}
@@ -456,7 +459,7 @@ def _additional(
         settings["also"], data = _further_content(tasks, evaluate, source)
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
-        depth = facts.models[trial.model.label].num_layers
+        depth = trial.model.num_layers(facts)
         settings["retrieval_layer"] = evaluate.layer_of_retrieval(depth)
         if evaluate.retrieval_encoder != "target":
             settings["retrieval_encoder"] = evaluate.retrieval_encoder

@@ -387,10 +387,11 @@ class QuotaManager:
         )
 
     def _learn(self, entries: Sequence[StoreEntry], paths: Sequence[StagePath]) -> None:
+        models = {facts.weights: facts for facts in self._facts.models.values()}
         for path in paths:
-            facts = self._facts.models[path[0].label]
+            model, facts = path[0].settings, models[path[0].settings["weights"]]
             # Attention and feed-forward of a layer have 12 hidden^2 float32 weights.
-            layers = 4 * 12 * facts.num_layers * facts.hidden_size**2
+            layers = 4 * 12 * model.get("layers", facts.num_layers) * facts.hidden_size**2
             self._sizes.weights.setdefault(path[0].key, layers)
         self._sizes.learn(entries, paths)
 

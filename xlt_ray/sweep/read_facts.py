@@ -31,7 +31,7 @@ from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec
-from xlt_ray.config.trial import HubData, Model, ToyData, TrialSpec, with_lengths
+from xlt_ray.config.trial import Freeze, HubData, Model, ToyData, TrialSpec, with_lengths
 from xlt_ray.data.cache import Verdicts
 from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes
 from xlt_ray.data.piece_check import PieceCheck, TextShares
@@ -461,12 +461,14 @@ def _texts_read(
     """Model, task and split, maximal length and languages of what a trial trains and tests on."""
     target, source = trial.target, trial.target.source_language
     length = target.max_length or 0
+    # Its tokenizer is the same, whichever of its layers are kept or frozen.
+    model = trial.model.model_copy(update={"layers": None, "freeze": Freeze()})
     if trial.intermediate is not None:
         mixture = mixture_of(trial.intermediate, source, facts.tasks)
         for name in mixture.tasks:
-            key: tuple[Model, str, Split] = (trial.model, name, "train")
+            key: tuple[Model, str, Split] = (model, name, "train")
             yield key, trial.intermediate.max_length or 0, mixture.of(name)
-    yield (trial.model, target.task, "train"), length, (source,)
+    yield (model, target.task, "train"), length, (source,)
     for name in (target.task, *trial.evaluate.also):
         tested = trial.evaluate.languages_tested(facts.tasks[name], source)
-        yield (trial.model, name, "test"), length, tested
+        yield (model, name, "test"), length, tested

@@ -22,6 +22,7 @@ from xlt_ray.config.search_space import (
     draw,
     extremes,
     grid,
+    num_configurations,
     plain,
     probes,
     split_space,
@@ -209,6 +210,20 @@ def test_bounds_follow_the_chosen_model() -> None:
         layer = tree["target"]["fusion"].get("layer", 0)
         highest[assignment["model"]] = max(highest[assignment["model"]], layer)
     assert highest == {"small": 3, "large": 11}
+
+
+def test_bounds_follow_the_layers_that_are_kept() -> None:
+    space = space_from(
+        CONDITIONAL.replace("{choice: [small, large]}", "{name: large, layers: {int: [2, 3]}}")
+    )
+    drawn = list(grid(space, bounds))
+    layers = {2: range(2), 3: range(3)}
+    assert {
+        (assignment["model.layers"], assignment["target.fusion.layer"])
+        for assignment in drawn
+        if "target.fusion.layer" in assignment
+    } == {(kept, layer) for kept in layers for layer in layers[kept]}
+    assert num_configurations(space, bounds) == len(drawn) == 2 * (1 + 2) + 2 * (1 + 3)
 
 
 def test_ranges_of_two_models_are_two_parameters_of_the_sampler() -> None:

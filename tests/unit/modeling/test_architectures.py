@@ -150,6 +150,25 @@ def test_depth_width_and_positions_are_known_beforehand(loaded: Loaded) -> None:
     assert {state.shape[-1] for state in states} == {WIDTH}
 
 
+def test_the_lowest_layers_can_be_kept_alone(loaded: Loaded, tmp_path: Path) -> None:
+    model = Model(name=str(loaded.folder), layers=2)
+    kept, batch = load_encoder(model, loaded.tokenizer, 0), batch_of(loaded)
+    whole, _ = load_saved(loaded.folder)
+    weights = kept.state_dict()
+    assert len(weights) < len(whole.state_dict())
+    assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in weights.items())
+    save_encoder(kept, loaded.tokenizer, tmp_path)
+    assert model_facts(Model(name=str(tmp_path)), None).num_layers == 2
+    saved, _ = load_saved(tmp_path)
+    states = hidden_states(kept.eval(), batch)
+    # A norm after the last layer comes after the last one that is kept.
+    for other, same in ((saved, 3), (whole, 2)):
+        others = hidden_states(other.eval(), batch)[:same]
+        assert all(
+            torch.equal(state, theirs) for state, theirs in zip(states, others, strict=False)
+        )
+
+
 @pytest.mark.parametrize("layers", [(-1,), (0, -1), (2, -1)])
 def test_layers_that_are_named_are_the_same_bits_and_others_are_not_kept(
     loaded: Loaded, layers: tuple[int, ...]

@@ -158,12 +158,18 @@ def models_are_searched(sweep: SweepSpec, facts: Facts) -> Iterator[Problem]:
 
 
 def layers_exist(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    depth = facts.models[trial.model.label].num_layers
+    whole, depth = facts.models[trial.model.label].num_layers, trial.model.num_layers(facts)
+    if depth > whole:
+        yield (
+            "model.layers",
+            f"{depth} layers cannot be kept of {trial.model.name}, which has {whole}",
+            f"at most {whole}",
+        )
     fused = getattr(trial.target.fusion, "layer", None)
     if fused is not None and fused >= depth:
         yield (
             "target.fusion.layer",
-            f"{fused} is not below the last layer of {trial.model.name}, which has {depth}",
+            f"{fused} is not below the last layer of {trial.model.title}, which has {depth}",
             f"at most {depth - 1}, or write the bound num_layers - 1",
         )
     frozen = trial.model.freeze.layers
@@ -181,7 +187,7 @@ def layers_exist(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Probl
         if layer is not None and layer > depth:
             yield (
                 key,
-                f"{layer} is above the last layer of {trial.model.name}, which has {depth}",
+                f"{layer} is above the last layer of {trial.model.title}, which has {depth}",
                 f"at most {depth}, or write the bound num_layers",
             )
 
