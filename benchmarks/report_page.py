@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.made_up import METRICS, commit, facts_of
+from tests.sample_results import METRICS, commit, facts_of
 from tests.two_models import bounds
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document

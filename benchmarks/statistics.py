@@ -1,4 +1,4 @@
-"""How often an interval holds the truth, and how often what is equal is told apart.
+"""How often an interval holds the truth, and how often equal systems are found to differ.
 
 Simulated scores, of which the truth is known, go through the functions that make a report:
 
@@ -31,7 +31,7 @@ import optuna
 from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
-from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
+from tests.sample_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
 from xlt_ray.report import effects
 from xlt_ray.report.comparison import compare
 from xlt_ray.report.effects import Importance
@@ -98,7 +98,7 @@ def items(draws: int) -> str:
             "accuracy": (right_or_wrong, TRUE_ACCURACY),
             "F1 of entities": (counted, TRUE_F1),
         }[metric]
-        languages = [str(one) for one in range(num_languages)]
+        languages = [str(number) for number in range(num_languages)]
         found: dict[str, list[bool]] = {"seeds": [], "both": [], "false": []}
         for turn in range(draws // 10):
             difficulty = random.uniform(-0.28, 0.28, size)
@@ -113,10 +113,10 @@ def items(draws: int) -> str:
             if turn < draws // 50 and spread == 0:
                 (drawn,) = bootstrapped([languages], *systems, num_draws=500)
                 found["false"].append(drawn is not None and drawn.p <= ALPHA)
-        told = [metric, str(num_seeds), str(num_languages), f"{size:,}", f"{100 * spread:g}"]
-        told.append(share(found["seeds"]) if num_seeds > 1 else "–")
-        told.append(share(found["both"]))
-        rows.append([*told, share(found["false"]) if found["false"] else "–"])
+        row = [metric, str(num_seeds), str(num_languages), f"{size:,}", f"{100 * spread:g}"]
+        row.append(share(found["seeds"]) if num_seeds > 1 else "–")
+        row.append(share(found["both"]))
+        rows.append([*row, share(found["false"]) if found["false"] else "–"])
     head = ["metric", "seeds", "languages", "items", "sd of a seed (points)"]
     held = ["Student's over seeds holds", "over seeds and items holds"]
     return table([*head, *held, "bootstrap of equal networks: p at most .05"], rows)
@@ -142,12 +142,12 @@ def intervals(draws: int) -> str:
             samples = draw(random, (draws, num_seeds))
             row.append(share(holds(paired(sample).interval, truth) for sample in samples))
         normal = random.normal(0, 1, (draws // 10, num_seeds))
-        row.append(share(_bca_holds(one) for one in normal))
+        row.append(share(_bca_holds(sample) for sample in normal))
         pairs = random.normal(0, 1, (draws // 4, num_seeds)), random.normal(0, 2, (draws // 4, 12))
         row.append(
             share(
-                holds(difference_interval(one, other), 0.0)
-                for one, other in zip(*pairs, strict=True)
+                holds(difference_interval(first, second), 0.0)
+                for first, second in zip(*pairs, strict=True)
             )
         )
         rows.append(row)
@@ -196,8 +196,8 @@ def sharing(draws: int) -> str:
                     for _ in range(draws // 10)
                 ]
                 of_languages, of_mean = zip(*map(wins, found), strict=True)
-                told = share(map(is_won_by_seeds, found)), share(of_mean), share(of_languages)
-                rows.append([scope, f"{ratio:g}", str(num_seeds), *told])
+                won = share(map(is_won_by_seeds, found)), share(of_mean), share(of_languages)
+                rows.append([scope, f"{ratio:g}", str(num_seeds), *won])
     head = ["stage", "its sd / a seed's", "seeds", "every seed counted, mean"]
     return table([*head, "xlt compare, mean", "xlt compare, any of 4 languages"], rows)
 
@@ -213,15 +213,19 @@ def selection(draws: int) -> str:
                     best_of(random, candidates, num_seeds, correlation) for _ in range(draws // 4)
                 ]
                 fresh = [compare(side)[0] for side in sides]
-                same = [compare([replace(one, fresh=None) for one in each])[0] for each in sides]
-                told = [share(map(is_won_by_seeds, same))]
-                told += [share(wins(one)[1] for one in part) for part in (same, fresh)]
+                same = [
+                    compare([replace(system, fresh=None) for system in each])[0] for each in sides
+                ]
+                cells = [share(map(is_won_by_seeds, same))]
+                cells += [
+                    share(wins(comparison)[1] for comparison in part) for part in (same, fresh)
+                ]
                 # A seed's standard deviation is a hundredth.
-                told += [
-                    f"{100 * fmean(fmean(gains(one)) for one in part):+.2f}"
+                cells += [
+                    f"{100 * fmean(fmean(gains(comparison)) for comparison in part):+.2f}"
                     for part in (same, fresh)
                 ]
-                rows.append([str(candidates), f"{correlation:g}", str(num_seeds), *told])
+                rows.append([str(candidates), f"{correlation:g}", str(num_seeds), *cells])
     head = ["candidates", "correlation of dev and test", "seeds", "same seeds, tested all the same"]
     head += ["xlt compare, same seeds", "xlt compare, fresh seeds"]
     return table([*head, "gain on the same seeds, sd of a seed", "on fresh seeds"], rows)
@@ -305,12 +309,12 @@ def importance(draws: int) -> str:
             # Beside noise of variance 1; that of 12 layers is 143 / 12.
             slope = math.sqrt(part / (1 - part) * 12 / 143)
             found = [
-                _found(design, [slope * float(one["layer"]) for one in design]
+                _found(design, [slope * float(point["layer"]) for point in design]
                        + random.normal(size=number))
                 for design in designs
                 for _ in turns
             ]  # fmt: skip
-            effects.append(share(one["layer"].is_above_chance for one in found))
+            effects.append(share(effect["layer"].is_above_chance for effect in found))
         rows.append([str(number), *_of_noise(noise), *effects])
     by_tpe = [_asked_by_tpe(48, seed) for seed in range(max(draws // 200, 2))]
     rows.append(["48, asked by TPE", *_of_noise(by_tpe), "", "", ""])
@@ -356,7 +360,7 @@ def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:
 
 def _of_noise(found: Sequence[dict[str, Importance]]) -> list[str]:
     tops = [max(parameter.share for parameter in parameters.values()) for parameters in found]
-    quantiles = ", ".join(f"{one:.2f}" for one in np.quantile(tops, [0.05, 0.5, 0.95]))
+    quantiles = ", ".join(f"{quantile:.2f}" for quantile in np.quantile(tops, [0.05, 0.5, 0.95]))
     return [
         quantiles,
         share(

@@ -60,7 +60,8 @@ def sweep_from() -> Callable[..., SweepSpec]:
 
 def _task(name: str, kind: str, train: dict[str, int], languages: tuple[str, ...]) -> TaskFacts:
     splits = {
-        (one, "train"): SplitFacts(size, f"{name} {one} train") for one, size in train.items()
+        (language, "train"): SplitFacts(size, f"{name} {language} train")
+        for language, size in train.items()
     }
     splits |= {
         (language, split): SplitFacts(50, f"{name} {language} {split}")

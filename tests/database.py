@@ -35,8 +35,11 @@ def postgres() -> Iterator[str]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
     # It refuses to be run by root.
-    user = next((one.pw_name for one in pwd.getpwall() if one.pw_name in ("postgres", "nobody")),
-                None) if os.geteuid() == 0 else None  # fmt: skip
+    users = (account.pw_name for account in pwd.getpwall())
+    is_root = os.geteuid() == 0
+    user = (
+        next((name for name in users if name in ("postgres", "nobody")), None) if is_root else None
+    )
     folder = Path(tempfile.mkdtemp(prefix="xlt-postgres-"))
     server: subprocess.Popen[bytes] | None = None
     before = os.environ.get("PGPASSWORD")

@@ -106,11 +106,11 @@ def best_of(
     single = candidate("single", tested(random.normal(0, 1, num_seeds)))
     searched = replace(candidate("searched", tested(winner)), num_candidates=candidates)
 
-    def again(one: Candidate) -> Candidate:
+    def again(before: Candidate) -> Candidate:
         scores = tested(random.normal(0, 1, num_seeds))
-        fresh = candidate(one.sweep, {num_seeds + seed: own for seed, own in scores.items()})
-        own = replace(one, row=fresh.row, run_by=f"{one.sweep}-confirm")
-        return replace(one, fresh=own)
+        fresh = candidate(before.sweep, {num_seeds + seed: own for seed, own in scores.items()})
+        own = replace(before, row=fresh.row, run_by=f"{before.sweep}-confirm")
+        return replace(before, fresh=own)
 
     return [again(single), again(searched)]
 

@@ -313,7 +313,8 @@ def write_mirror(root: Path) -> Path:
 def _join(folder: Path, part: Path) -> None:
     """Move the configurations of one data set into another, as the benchmark collections have."""
     cards = [
-        yaml.safe_load((one / "README.md").read_text().split("---")[1]) for one in (folder, part)
+        yaml.safe_load((directory / "README.md").read_text().split("---")[1])
+        for directory in (folder, part)
     ]
     for config in cards[1]["configs"]:
         (part / config["config_name"]).rename(folder / config["config_name"])

@@ -82,7 +82,7 @@ def test_a_cluster_file_is_one_by_rays_own_schema(name: str) -> None:
 def test_every_node_of_a_cloud_cluster_asks_for_a_token(name: str) -> None:
     config = read(name)
     for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
-        starts = [one for one in config[commands] if "ray start" in one]
+        starts = [command for command in config[commands] if "ray start" in command]
         assert len(starts) == 1
         assert "RAY_AUTH_MODE=token" in starts[0]
         assert ". ~/secrets.env" in starts[0]
@@ -99,8 +99,10 @@ def test_secrets_reach_a_cloud_cluster_once(name: str) -> None:
     # excluded; a pattern with a slash in front is one of the folder that is sent.
     assert "/cluster/secrets.env" in config["rsync_exclude"]
     sent = [Path(mount).name for mount in mounts.values()]
-    assert not set(sent) & {one.removeprefix("**/") for one in config["rsync_exclude"]}
-    assert any("chmod 600 /home/ubuntu/secrets.env" in one for one in config["setup_commands"])
+    assert not set(sent) & {pattern.removeprefix("**/") for pattern in config["rsync_exclude"]}
+    assert any(
+        "chmod 600 /home/ubuntu/secrets.env" in command for command in config["setup_commands"]
+    )
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -254,8 +256,8 @@ def test_kinds_of_kuberay_have_the_fields_of_its_published_api(name: str) -> Non
 def test_a_slip_in_a_kind_of_kuberay_is_found(place: tuple[str | int, ...], value: object) -> None:
     spec: Any = ray_spec(manifests("raycluster.yaml")[0])
     inner = spec
-    for one in place[:-1]:
-        inner = inner[one]
+    for key in place[:-1]:
+        inner = inner[key]
     inner[place[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(spec, RAY_CLUSTER)
@@ -264,7 +266,11 @@ def test_a_slip_in_a_kind_of_kuberay_is_found(place: tuple[str | int, ...], valu
 def test_rays_version_is_the_tested_one() -> None:
     pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
     assert pinned is not None
-    versions = {ray_spec(one)["rayVersion"] for one in every_manifest() if "Ray" in one["kind"]}
+    versions = {
+        ray_spec(manifest)["rayVersion"]
+        for manifest in every_manifest()
+        if "Ray" in manifest["kind"]
+    }
     assert versions == {pinned[1]}
 
 
@@ -272,7 +278,7 @@ def test_both_ways_to_kubernetes_make_the_same_cluster() -> None:
     def without_sweep(manifest: dict[str, Any]) -> str:
         spec = json.loads(json.dumps(ray_spec(manifest)))
         head = spec["headGroupSpec"]["template"]["spec"]
-        head["volumes"] = [one for one in head["volumes"] if one["name"] != "sweep"]
+        head["volumes"] = [volume for volume in head["volumes"] if volume["name"] != "sweep"]
         mounts = head["containers"][0]["volumeMounts"]
         head["containers"][0]["volumeMounts"] = [
             mount for mount in mounts if mount["name"] != "sweep"
@@ -284,19 +290,21 @@ def test_both_ways_to_kubernetes_make_the_same_cluster() -> None:
 
 
 def test_ray_on_kubernetes_asks_for_a_token() -> None:
-    clusters = [ray_spec(one) for one in every_manifest() if "Ray" in one["kind"]]
+    clusters = [ray_spec(manifest) for manifest in every_manifest() if "Ray" in manifest["kind"]]
     assert len(clusters) == 2
     assert all(cluster["authOptions"] == {"mode": "token"} for cluster in clusters)
 
 
 def test_services_are_private_to_their_namespace() -> None:
     found = list(every_manifest())
-    services = [one for one in found if one["kind"] == "Service"]
+    services = [manifest for manifest in found if manifest["kind"] == "Service"]
     assert {service["metadata"]["name"] for service in services} == {"postgres", "mlflow"}
     assert all("type" not in service["spec"] for service in services)
-    policies = {one["metadata"]["name"] for one in found if one["kind"] == "NetworkPolicy"}
+    policies = {
+        manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "NetworkPolicy"
+    }
     assert policies == {"postgres", "mlflow", "ray"}
-    assert not [one for one in found if one["kind"] in ("Ingress", "Secret")]
+    assert not [manifest for manifest in found if manifest["kind"] in ("Ingress", "Secret")]
 
 
 def test_every_pod_may_do_no_more_than_it_needs() -> None:
@@ -312,7 +320,7 @@ def test_every_pod_may_do_no_more_than_it_needs() -> None:
 
 def test_every_name_that_a_pod_uses_is_made() -> None:
     found = list(every_manifest())
-    made = {(one["kind"], one["metadata"].get("name")) for one in found}
+    made = {(manifest["kind"], manifest["metadata"].get("name")) for manifest in found}
     for kind, name in re.findall(r"kubectl create (secret generic|configmap) ([\w-]+)", README):
         made.add(({"configmap": "ConfigMap"}.get(kind, "Secret"), name))
     text = json.dumps(found)
@@ -348,17 +356,19 @@ def example_keys() -> set[str]:
 
 
 def test_compose_publishes_on_loopback_only() -> None:
-    ports = [port for one in read("compose.yaml")["services"].values() for port in one["ports"]]
+    ports = [
+        port for service in read("compose.yaml")["services"].values() for port in service["ports"]
+    ]
     assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
 def test_compose_uses_what_it_defines_and_secrets_of_the_example() -> None:
     tree = read("compose.yaml")
-    for one in tree["services"].values():
-        assert {volume.partition(":")[0] for volume in one["volumes"]} <= tree["volumes"].keys()
-        assert {config["source"] for config in one.get("configs", [])} <= tree["configs"].keys()
-        assert set(one.get("depends_on", {})) <= tree["services"].keys()
+    for service in tree["services"].values():
+        assert {volume.partition(":")[0] for volume in service["volumes"]} <= tree["volumes"].keys()
+        assert {config["source"] for config in service.get("configs", [])} <= tree["configs"].keys()
+        assert set(service.get("depends_on", {})) <= tree["services"].keys()
     text = (CLUSTER / "compose.yaml").read_text(encoding="utf-8")
     assert set(re.findall(r"\$\{(\w+):\?", text)) == example_keys()
     assert (CLUSTER / tree["configs"]["mlflow-auth"]["file"]).exists()
@@ -389,8 +399,8 @@ def test_images_are_made_of_files_and_extras_that_exist() -> None:
     assert asked is not None
     assert set(asked[1].split(",")) <= extras.keys()
     targets = set(re.findall(r" AS (\w+)$", text, re.M))
-    built = {one["build"]["target"] for one in read("compose.yaml")["services"].values()
-             if "build" in one}  # fmt: skip
+    built = {service["build"]["target"] for service in read("compose.yaml")["services"].values()
+             if "build" in service}  # fmt: skip
     assert built == {"mlflow", "node"} <= targets
 
 
@@ -408,8 +418,8 @@ def test_no_recipe_holds_a_secret() -> None:
     for manifest in every_manifest():
         for template in pods(manifest):
             for container in template["spec"]["containers"]:
-                for one in container.get("env", []):
-                    assert not SECRET.search(one["name"]) or "valueFrom" in one, one
+                for variable in container.get("env", []):
+                    assert not SECRET.search(variable["name"]) or "valueFrom" in variable, variable
     for service in read("compose.yaml")["services"].values():
         for name, value in service["environment"].items():
             assert not SECRET.search(name) or str(value).startswith("${"), name
@@ -427,8 +437,11 @@ def test_no_url_of_a_recipe_carries_a_password() -> None:
 def ray_commands() -> Iterator[list[str]]:
     """Every command line of Ray's own that a recipe shows or runs."""
     texts = [README, (CLUSTER / "slurm.sh").read_text(encoding="utf-8").replace('"', "")]
-    texts += [" ".join(json.dumps(one) for one in read(name).values()) for name in CLOUDS]
-    texts += [" ".join(one.get("command", ())) for one in read("compose.yaml")["services"].values()]
+    texts += [" ".join(json.dumps(value) for value in read(name).values()) for name in CLOUDS]
+    texts += [
+        " ".join(service.get("command", ()))
+        for service in read("compose.yaml")["services"].values()
+    ]
     verbs = "start|stop|up|down|job|monitor|rsync-down|get-head-ip|get-auth-token|health-check"
     for text in texts:
         joined = text.replace("\\\n", " ")
@@ -441,8 +454,10 @@ def test_what_recipes_ask_of_ray_is_what_ray_takes() -> None:
     from ray.scripts.scripts import cli
 
     found = list(ray_commands())
-    assert {one[0] for one in found} >= {"start", "up", "down", "job", "health-check"}
-    assert any("--include-dashboard=false" in one for one in found), "continued lines are joined"
+    assert {words[0] for words in found} >= {"start", "up", "down", "job", "health-check"}
+    assert any("--include-dashboard=false" in words for words in found), (
+        "continued lines are joined"
+    )
     for words in found:
         command, rest = cli.commands[words[0]], words[1:]
         while isinstance(command, click.Group) and rest:

@@ -83,15 +83,15 @@ def test_a_job_ends_as_its_sweep_does(tmp_path: Path, code: int) -> None:
         [str(SCRIPT), "s.yaml", "search.trials=3"],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    told = log.read_text().splitlines()
+    lines = log.read_text().splitlines()
     assert done.returncode == code, done.stderr
-    assert "waited for 3 nodes" in told
-    assert "xlt run s.yaml search.trials=3 address=10.0.0.1:6379 mode=token" in told
+    assert "waited for 3 nodes" in lines
+    assert "xlt run s.yaml search.trials=3 address=10.0.0.1:6379 mode=token" in lines
     # A secret of this job, for its owner's eyes, gone afterwards.
-    assert "token 600 64" in told
+    assert "token 600 64" in lines
     assert not list((tmp_path / "shared" / "home").glob(".ray-token*"))
-    assert told.count("ray ended") == 2
-    assert not [line for line in told if line.startswith("scontrol")]
+    assert lines.count("ray ended") == 2
+    assert not [line for line in lines if line.startswith("scontrol")]
 
 
 def test_the_head_is_the_node_that_the_script_is_on(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_head_is_the_node_that_the_script_is_on(tmp_path: Path) -> None:
     assert "ray start --block --address=10.0.0.1:6379" in others
 
 
-def test_a_name_that_leads_to_loopback_is_not_what_other_nodes_are_told(tmp_path: Path) -> None:
+def test_a_name_that_leads_to_loopback_is_not_what_other_nodes_are_reported(tmp_path: Path) -> None:
     environment, log = prepare(tmp_path, 'echo "at $RAY_ADDRESS" >> "$LOG"')
     environment["OWN_ADDRESS"] = "127.0.1.1"
     subprocess.run([str(SCRIPT), "s.yaml"], env=environment, timeout=60, check=True)
@@ -134,8 +134,8 @@ def test_a_preempted_job_saves_before_ray_ends_and_is_queued_again(tmp_path: Pat
         assert job.wait(timeout=60) == 1
     finally:
         job.kill()
-    told = [line for line in log.read_text().splitlines() if not line.startswith("srun")]
-    assert told == [
+    lines = [line for line in log.read_text().splitlines() if not line.startswith("srun")]
+    assert lines == [
         "waited for 3 nodes", "at work", "xlt saves", "xlt saved", "ray ended", "ray ended",
         "scontrol requeue 7",
     ]  # fmt: skip

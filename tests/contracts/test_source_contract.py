@@ -97,7 +97,7 @@ def held(source):
     ]
 
 
-def test_every_split_reads_as_it_was_told(data):
+def test_every_split_reads_as_it_was_reported(data):
     source = open_source(data)
     assert held(source)
     for task, language, split in held(source):
@@ -110,7 +110,7 @@ def test_every_split_reads_as_it_was_told(data):
             assert len(words) == kind.width
             # Of ranking a row may have no query.
             assert any(words) if task.kind == "ranking" else all(words)
-            assert all(one.strip() for sentence in words for one in sentence)
+            assert all(word.strip() for sentence in words for word in sentence)
             assert kind.numbers(example).dtype in (np.int64, np.float32)
             assert example.hidden().gold is None
             assert example.hidden().sentences() == words
@@ -207,13 +207,13 @@ def test_a_closed_vocabulary_holds_every_word(data):
 def test_the_gate_stands_before_every_source(data):
     source = open_source(data)
     for task, language, split in held(source):
-        permit = LabelAccess("train", task.name, "none-of-these")
+        access = LabelAccess("train", task.name, "none-of-these")
         with pytest.raises(ForbiddenLabels):
-            labelled(source, permit, task, language, split)
+            labelled(source, access, task, language, split)
         if split == "train":
-            hidden = texts(source, permit, task, language, split)
+            hidden = texts(source, access, task, language, split)
             assert len(hidden) == source.splits(task)[language, split].num_examples
-            assert all(one.gold is None for one in hidden)
+            assert all(example.gold is None for example in hidden)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ REAL = [task.name for task in load_tasks() if task.source == "files" and task.na
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_real_files_read_as_they_were_told(shared, name):
+def test_real_files_read_as_they_were_reported(shared, name):
     task = task_named(name)
     splits = shared.splits(task)
     assert (("en", "train") in splits) == KINDS[task.kind].is_trained
@@ -246,24 +246,25 @@ def test_real_tagging_data_is_surveyed_whole(shared):
 def test_real_test_sets_are_joined_by_sentence(shared):
     task = task_named("pos")
     pud = [
-        {one.id for one in shared.read(task, language, "test")} for language in ("en", "de", "zh")
+        {example.id for example in shared.read(task, language, "test")}
+        for language in ("en", "de", "zh")
     ]
     assert len(set.intersection(*pud)) == 1000
 
 
 def test_real_translations_keep_the_label_of_their_row(shared):
     task = task_named("stsb")
-    english = {one.id: one.label for one in shared.read(task, "en", "train")}
+    english = {example.id: example.label for example in shared.read(task, "en", "train")}
     german = shared.read(task, "de", "train")
     assert len(german) > 5000
-    assert all(english[one.id] == one.label for one in german)
+    assert all(english[example.id] == example.label for example in german)
 
 
-@pytest.mark.parametrize("name", [one for one in REAL if task_named(one).is_parallel])
+@pytest.mark.parametrize("name", [name for name in REAL if task_named(name).is_parallel])
 def test_real_test_rows_of_parallel_tasks_join_in_every_language(shared, name):
     task = task_named(name)
     english = shared.read(task, "en", "test")
-    languages = [one for one, split in shared.splits(task) if split == "test"]
+    languages = [language for language, split in shared.splits(task) if split == "test"]
     assert len(languages) >= 7
     for language in languages:
         found = joined(english, shared.read(task, language, "test"), task=name, language=language)
@@ -271,7 +272,9 @@ def test_real_test_rows_of_parallel_tasks_join_in_every_language(shared, name):
 
 
 def test_real_words_with_spaces_stay_one_word(shared):
-    words = [word for one in shared.read(task_named("pos"), "vi", "test") for word in one.words]
+    words = [
+        word for example in shared.read(task_named("pos"), "vi", "test") for word in example.words
+    ]
     assert sum(" " in word for word in words) > 1000
 
 

@@ -53,7 +53,7 @@ def test_documents_show_commands() -> None:
     assert len(SHOWN) > 20, SHOWN
 
 
-@pytest.mark.parametrize(("document", "command"), SHOWN, ids=lambda one: str(one)[:60])
+@pytest.mark.parametrize(("document", "command"), SHOWN, ids=lambda shown: str(shown)[:60])
 def test_every_command_shown_exists_with_its_options(document: str, command: list[str]) -> None:
     verbs = get_command(app).commands  # type: ignore[attr-defined]
     assert command[1] in verbs, f"{document}: {' '.join(command)}"
@@ -72,7 +72,7 @@ def test_sweeps_shown_are_valid(name: str) -> None:
         assert sweep_of(parse_document(text, name)).name
 
 
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda one: one.name)
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.name)
 def test_every_sweep_of_the_repository_is_valid_and_named_like_its_file(file: Path) -> None:
     assert sweep_of(parse_document(file.read_text(), file.name)).name == file.stem
 

@@ -32,7 +32,7 @@ def shown(kind: typing.Any) -> str:
         return ""
     if typing.get_origin(kind) is typing.Literal:
         return " " + "|".join(typing.get_args(kind))
-    members = [one for one in typing.get_args(kind) if one is not type(None)]
+    members = [member for member in typing.get_args(kind) if member is not type(None)]
     return f" {(members or [kind])[0].__name__}"
 
 
@@ -46,8 +46,8 @@ def surface() -> Iterator[str]:
                 yield f"    {declared.metavar or choices}"
             else:
                 # Beside Annotated, typer takes the first spelling for the default.
-                own = [one for one in [declared.default, *(declared.param_decls or ())]
-                       if isinstance(one, str)]  # fmt: skip
+                own = [name for name in [declared.default, *(declared.param_decls or ())]
+                       if isinstance(name, str)]  # fmt: skip
                 spelled = "/".join(own or [f"--{parameter.replace('_', '-')}"])
                 yield f"    {spelled}{shown(kind)}"
 

@@ -30,9 +30,9 @@ EXAMPLES = [
     errors.TrialFailure("died", cause="lost", attempt=2, advice="again"),
 ]
 KINDS = [
-    one
-    for one in vars(errors).values()
-    if isinstance(one, type) and issubclass(one, errors.XltError)
+    value
+    for value in vars(errors).values()
+    if isinstance(value, type) and issubclass(value, errors.XltError)
 ]
 
 
@@ -40,9 +40,12 @@ def test_every_kind_has_an_example() -> None:
     assert {type(example) for example in EXAMPLES} == set(KINDS)
 
 
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda one: type(one).__name__)
-@pytest.mark.parametrize("carried", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy],
-                         ids=["pickled", "copied"])  # fmt: skip
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "carried",
+    [lambda error: pickle.loads(pickle.dumps(error)), copy.deepcopy],
+    ids=["pickled", "copied"],
+)
 def test_an_error_arrives_as_it_left(error: errors.XltError, carried: object) -> None:
     back = carried(error)  # type: ignore[operator]
     assert type(back) is type(error)

@@ -26,7 +26,7 @@ class Mistake(NamedTuple):
     missed: str = ""
     """Why it is not caught, where it is not."""
     warned: bool = False
-    """Whether it can be run, and is told as a warning."""
+    """Whether it can be run, and is reported as a warning."""
 
 
 def _all(*changes: Change) -> Change:
@@ -384,7 +384,7 @@ FILES = [
             (TEST, "git-lfs")),
     Mistake("a page of the web for a file", _put(TEST, "<!DOCTYPE html>\n<html><body>404</body></html>\n"), (f"{TEST}:1", "header")),
     Mistake("the folder of a task misspelt", _moved("data/pairs/xnli", "data/pairs/xlni"), ("target.task", "data/pairs/xnli")),
-    Mistake("all test sets in one file", _all(*(_removed(f"{XNLI}{one}.test.tsv") for one in ("en", "de", "sw")), _put(f"{XNLI}test.tsv", "id\tsentence1\tsentence2\tlabel\tlanguage\n")),
+    Mistake("all test sets in one file", _all(*(_removed(f"{XNLI}{language}.test.tsv") for language in ("en", "de", "sw")), _put(f"{XNLI}test.tsv", "id\tsentence1\tsentence2\tlabel\tlanguage\n")),
             ("xnli", "no test set", "LANGUAGE.test.tsv")),
 ]  # fmt: skip
 

@@ -112,7 +112,7 @@ def test_code_that_an_export_brings_is_not_run(folder: Path, tmp_path: Path, fil
         {"task": "../../etc/passwd"},
         {"max_length": 0},
     ],
-    ids=lambda one: json.dumps(one)[:40],
+    ids=lambda value: json.dumps(value)[:40],
 )
 def test_a_description_that_does_not_fit_is_bad_input(
     xlt: Xlt, folder: Path, tmp_path: Path, fields: dict[str, Any]

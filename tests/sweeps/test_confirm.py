@@ -12,26 +12,26 @@ from tests.sweeps.conftest import Place
 
 
 @pytest.mark.long
-def test_a_winner_is_trained_anew_on_fresh_seeds_and_told_beside_them(
+def test_a_winner_is_trained_anew_on_fresh_seeds_and_reported_beside_them(
     finished: Place, tmp_path: Path
 ) -> None:
     # Others count what is in the home.
     place = Place(shutil.copytree(finished.root, tmp_path / "own"))
     before = place.trials()
-    winner = max(before, key=lambda one: one["objective"])
+    winner = max(before, key=lambda trial: trial["objective"])
     run = place.xlt("confirm", "small", "--seeds", "2")
     assert run.returncode == 0, run.stdout + run.stderr
     fresh = place.trials("small-confirm")
-    assert [one["state"] for one in fresh] == ["complete", "complete"]
-    assert [one["params"] for one in fresh] == [winner["params"]] * 2
-    seeds = {one["seed"] for one in fresh}
+    assert [trial["state"] for trial in fresh] == ["complete", "complete"]
+    assert [trial["params"] for trial in fresh] == [winner["params"]] * 2
+    seeds = {trial["seed"] for trial in fresh}
     assert len(seeds) == 2
-    assert seeds.isdisjoint(one["seed"] for one in before)
+    assert seeds.isdisjoint(trial["seed"] for trial in before)
     # Every fresh seed has a path of its own, its intermediate training included.
-    stages = [stage for one in fresh for stage in one["stages"]]
+    stages = [stage for trial in fresh for stage in trial["stages"]]
     assert not any(stage["reused"] for stage in stages)
     assert len({stage["key"] for stage in stages}) == len(stages) == 6
-    mean = statistics.fmean(one["objective"] for one in fresh)
+    mean = statistics.fmean(trial["objective"] for trial in fresh)
     for number in (winner["objective"], mean):
         assert f" {100 * number:.1f} " in run.stdout
     assert "chosen among 4 configurations" in run.stdout

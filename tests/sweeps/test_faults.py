@@ -104,8 +104,8 @@ def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
         os.kill(process.pid, signal.SIGCONT)
     assert process.wait(500) == 0, place.log()
     assert_exactly_once(place, 1)
-    told = [int(one) for one in re.findall(EVALUATION, place.log())]
-    assert told == [256 * number for number in range(1, 31)], "every score is heard, in order"
+    steps = [int(step) for step in re.findall(EVALUATION, place.log())]
+    assert steps == [256 * number for number in range(1, 31)], "every score is heard, in order"
 
 
 @pytest.mark.long

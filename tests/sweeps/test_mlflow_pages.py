@@ -24,7 +24,7 @@ import pytest
 from tests.sweeps.browser import Page, browser, find_chromium
 from tests.sweeps.test_configurations import lived
 from tests.sweeps.test_outage import answers, free_port, wait_until
-from tests.sweeps.test_tracking import client_of, world_in
+from tests.sweeps.test_tracking import client_of, sweep_in
 from xlt_ray.home import Home
 from xlt_ray.store.stage import Stage
 from xlt_ray.tracking import ui_command, ui_page
@@ -124,15 +124,15 @@ async def _keep(page: Page, file: Path) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(find_chromium() is None, reason="needs Chromium")
 def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) -> None:
-    world = world_in(tmp_path / "home", "search.trials=3", "search.seeds=2")
+    opened = sweep_in(tmp_path / "home", "search.trials=3", "search.seeds=2")
     task = {"task": {"name": "toy-nli", "version": 1}}
     path = (Stage("target", task, {"train": "a" * 64}, 0, None, "target"),)
-    tracker = world.begun()
+    tracker = opened.begun()
     for value in (0.5, 0.6, 0.8, 0.9, 0.7, 0.6):
-        lived(world, tracker, value, path)
-    world.end(tracker)
-    with served(world.home) as uri:
-        seen = asyncio.run(look(uri, world.home, "tracked", tmp_path))
+        lived(opened, tracker, value, path)
+    opened.end(tracker)
+    with served(opened.home) as uri:
+        seen = asyncio.run(look(uri, opened.home, "tracked", tmp_path))
 
     parameters = ["model", "target.hybrid.ratio"]
     scores = ["objective", "test/accuracy/mean", "test/accuracy/mean_without_source"]

@@ -176,10 +176,10 @@ def test_each_trial_has_what_its_model_has_in_the_table(
     small, large = (
         [step for step in ray_nodes.steps() if step.width == width] for width in (32, 64)
     )
-    assert {one.rank for one in small} == {0}
-    assert {one.rank: one.node for one in large}.keys() == {0, 1}
-    assert {one.node for one in large} == set(nodes), "a node for each worker"
-    assert len({(one.rank, one.node) for one in large}) == 2
+    assert {worker.rank for worker in small} == {0}
+    assert {worker.rank: worker.node for worker in large}.keys() == {0, 1}
+    assert {worker.node for worker in large} == set(nodes), "a node for each worker"
+    assert len({(worker.rank, worker.node) for worker in large}) == 2
     assert examples(small) == examples(large) == 256
 
 
@@ -202,7 +202,7 @@ def test_a_trial_that_lost_a_node_goes_on_when_another_one_comes(
     (trial,) = cluster_place.trials()
     assert (trial["state"], trial["attempts"]) == ("complete", 2)
     after = ray_nodes.steps()[2 * 9 :]
-    assert {one.node for one in after} == {kept, came}
+    assert {worker.node for worker in after} == {kept, came}
     # 8 of 16 steps were kept; the ninth was begun twice.
     assert examples(after) == 8 * 16, after
     assert examples(ray_nodes.steps()) == 17 * 16

@@ -195,7 +195,7 @@ def test_a_server_that_comes_and_goes_has_everything_once(
 
 
 @pytest.mark.long
-def test_a_server_that_never_answers_delays_nothing_and_is_told_later(
+def test_a_server_that_never_answers_delays_nothing_and_is_reported_later(
     place: Place, finished: Place, server: Server
 ) -> None:
     with silence(server.port) as guests:

@@ -24,8 +24,8 @@ def test_every_trial_ends_complete_with_scores_in_every_language(finished: Place
 def test_shared_intermediate_stage_is_trained_by_one_trial_alone(finished: Place) -> None:
     uses = [stage for trial in finished.trials() for stage in trial["stages"]]
     intermediate = [use for use in uses if use["kind"] == "intermediate"]
-    assert len({one["key"] for one in intermediate}) == 1
-    assert [one["reused"] for one in intermediate].count(False) == 1
+    assert len({stage["key"] for stage in intermediate}) == 1
+    assert [stage["reused"] for stage in intermediate].count(False) == 1
     trained = [use["key"] for use in uses if not use["reused"]]
     assert len(trained) == len(set(trained)), "no stage is trained twice"
 
@@ -62,7 +62,7 @@ def test_trial_alone_has_the_bits_of_the_trial_in_the_sweep(
     params = [f"{path}={value}" for path, value in trial["params"].items()]
     made = alone.xlt("stage", "small.yaml", *params)
     assert made.returncode == 0, made.stderr
-    key = next(one["key"] for one in trial["stages"] if one["kind"] == "target")
+    key = next(stage["key"] for stage in trial["stages"] if stage["kind"] == "target")
     for name in ("model.safetensors", "network.safetensors"):
         assert filecmp.cmp(
             finished.home / "stages" / key / name, alone.home / "stages" / key / name, shallow=False

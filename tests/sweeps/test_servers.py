@@ -22,7 +22,7 @@ import yaml
 from tests.database import PASSWORD
 from tests.sweeps.conftest import Place
 from tests.sweeps.test_outage import free_port
-from tests.sweeps.test_tracking import runs_of, scores_of, world_in
+from tests.sweeps.test_tracking import runs_of, scores_of, sweep_in
 from xlt_ray.errors import TrackingError
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
@@ -125,8 +125,10 @@ def servers(postgres: str, tmp_path: Path) -> Iterator[Servers]:
 def status(url: str, **headers: str) -> int:
     """What a server answers; 0 where nobody does."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as one:
-            return int(one.status)
+        with urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=5
+        ) as response:
+            return int(response.status)
     except urllib.error.HTTPError as error:
         return error.code
     except OSError:
@@ -141,24 +143,24 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     assert status(experiments) == 401
     assert status(experiments, Host="elsewhere.example") in (401, 403)
     overrides = (f"places.ledger={servers.ledger}",)
-    world = world_in(servers.root / "home", *overrides, uri=servers.tracking)
+    opened = sweep_in(servers.root / "home", *overrides, uri=servers.tracking)
 
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "xlt")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-guess")
     with pytest.raises(TrackingError) as refused:
-        world.begun()
+        opened.begun()
     assert "wrong-guess" not in str(refused.value)
 
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    tracker = world.begun()
-    view = world.ask()
-    run_id = world.show(tracker, view, world.config(view))
-    world.ledger.set_run_id(view.number, run_id)
-    world.walk(view.number, scores_of(0.7))
-    world.ledger.tell_complete(view.number, 0.7)
-    world.show(tracker, world.ledger.trial(view.number))
-    world.end(tracker)
+    tracker = opened.begun()
+    view = opened.ask()
+    run_id = opened.show(tracker, view, opened.config(view))
+    opened.ledger.set_run_id(view.number, run_id)
+    opened.walk(view.number, scores_of(0.7))
+    opened.ledger.tell_complete(view.number, 0.7)
+    opened.show(tracker, opened.ledger.trial(view.number))
+    opened.end(tracker)
     runs = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert runs["trial"].info.run_id == run_id
@@ -166,7 +168,7 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     artifacts = [file.read_text() for file in (servers.root / "artifacts").rglob("*.json")]
     assert artifacts
     everything = [*artifacts, *(str(run.to_dictionary()) for run in runs.values())]
-    everything += [file.read_text() for file in world.home.root.rglob("*.json*")]
+    everything += [file.read_text() for file in opened.home.root.rglob("*.json*")]
     assert not [text for text in everything for secret in HIDDEN if secret in text]
 
 

@@ -53,8 +53,8 @@ def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -
     kept = place.stage_keys()
     targets = {stage["key"] for trial in trials for stage in trial["stages"]
                if stage["kind"] == "target"}  # fmt: skip
-    best = max(trials, key=lambda one: one["objective"])
-    assert next(one["key"] for one in best["stages"] if one["kind"] == "target") in kept
+    best = max(trials, key=lambda trial: trial["objective"])
+    assert next(stage["key"] for stage in best["stages"] if stage["kind"] == "target") in kept
     assert targets - kept, "weights of others were freed"
     stored = sum(file.stat().st_size for top in ("stages", "progress")
                  for file in (place.home / top).rglob("*") if file.is_file())  # fmt: skip

@@ -112,7 +112,7 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
     (row,) = json.loads(head.xlt("status", "small", "--json").stdout)
     assert (row["trials"]["complete"], row["is_running"]) == (2, False)
     looked = json.loads(head.xlt("doctor", "small", "--json").stdout)
-    assert {one["name"] for one in looked["findings"]} >= {"cluster", "home", "ledger"}
+    assert {finding["name"] for finding in looked["findings"]} >= {"cluster", "home", "ledger"}
     assert looked["ok"], looked
     nothing = head.xlt("logs", "small", "7")
     assert (nothing.returncode, nothing.stdout) == (2, "")

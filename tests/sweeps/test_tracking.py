@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.made_up import commit
+from tests.sample_results import commit
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingError, TrackingOutage
@@ -58,7 +58,7 @@ LANGUAGES = ("qaa", "qab", "qac")
 
 
 @dataclass(frozen=True)
-class World:
+class OpenSweep:
     """A sweep in a home of its own, with everything that a driver would have at hand."""
 
     home: Home
@@ -130,10 +130,10 @@ class World:
         return view
 
     def ask(self) -> TrialView:
-        ticket = self.ledger.ask(self.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
-        assert ticket is not None
-        self.ledger.begin_attempt(ticket.number)
-        return self.ledger.trial(ticket.number)
+        asked_trial = self.ledger.ask(self.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
+        assert asked_trial is not None
+        self.ledger.begin_attempt(asked_trial.number)
+        return self.ledger.trial(asked_trial.number)
 
     def config(self, view: TrialView) -> dict[str, Any]:
         return self.sweep.trial_of(dict(view.assignment)).model_dump(mode="json")
@@ -164,11 +164,11 @@ class World:
         return self.ledger.trial(view.number)
 
 
-def world_in(root: Path, *overrides: str, uri: str | None = None) -> World:
+def sweep_in(root: Path, *overrides: str, uri: str | None = None) -> OpenSweep:
     """A sweep that has not begun."""
     home = Home(root)
     sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", overrides))
-    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages), uri)
+    return OpenSweep(home, sweep, open_ledger(home, sweep), StageStore(home.stages), uri)
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -222,31 +222,31 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def opened(tmp_path: Path) -> OpenSweep:
     # A home with a space and a letter outside ASCII, as people have them.
-    return world_in(tmp_path / "my höme")
+    return sweep_in(tmp_path / "my höme")
 
 
-def runs(world: World) -> list[Any]:
+def runs(opened: OpenSweep) -> list[Any]:
     """The runs of all trials, as MLflow has them."""
-    return [run for run in all_runs(world) if run.data.tags["xlt.kind"] == "trial"]
+    return [run for run in all_runs(opened) if run.data.tags["xlt.kind"] == "trial"]
 
 
-def all_runs(world: World) -> list[Any]:
-    return runs_of(world.home.tracking_uri)
+def all_runs(opened: OpenSweep) -> list[Any]:
+    return runs_of(opened.home.tracking_uri)
 
 
-def points(world: World, run_id: str, name: str) -> list[tuple[int, float]]:
-    curve = world.client.get_metric_history(run_id, name)
+def points(opened: OpenSweep, run_id: str, name: str) -> list[tuple[int, float]]:
+    curve = opened.client.get_metric_history(run_id, name)
     return sorted((point.step, point.value) for point in curve)
 
 
-def artifact(world: World, run_id: str, name: str) -> Any:
-    text = Path(world.client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
+def artifact(opened: OpenSweep, run_id: str, name: str) -> Any:
+    text = Path(opened.client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
     return json.loads(text) if name.endswith(".json") else text
 
 
-def snapshot(world: World) -> list[Any]:
+def snapshot(opened: OpenSweep) -> list[Any]:
     """Everything that MLflow shows of the sweep, but for ids and times of logging."""
     return [
         (
@@ -259,240 +259,240 @@ def snapshot(world: World) -> list[Any]:
                 for name, value in run.data.tags.items()
                 if name not in ("mlflow.parentRunId", "mlflow.artifactLocation")
             },
-            {name: points(world, run.info.run_id, name) for name in run.data.metrics},
+            {name: points(opened, run.info.run_id, name) for name in run.data.metrics},
         )
-        for run in all_runs(world)
+        for run in all_runs(opened)
     ]
 
 
-def test_trial_is_a_nested_run_with_its_parameters_and_scores(world: World) -> None:
-    tracker = world.begun()
-    view, run_id = world.start(tracker)
-    world.ledger.set_run_id(view.number, run_id)
+def test_trial_is_a_nested_run_with_its_parameters_and_scores(opened: OpenSweep) -> None:
+    tracker = opened.begun()
+    view, run_id = opened.start(tracker)
+    opened.ledger.set_run_id(view.number, run_id)
     log(tracker, run_id, 50, {"dev/accuracy": 0.6, "train/loss": 1.5})
-    assert runs(world)[0].info.status == "RUNNING"
-    world.ledger.report(view.number, 50, 0.6)
-    world.finish(tracker, view, 0.8)
-    world.end(tracker)
+    assert runs(opened)[0].info.status == "RUNNING"
+    opened.ledger.report(view.number, 50, 0.6)
+    opened.finish(tracker, view, 0.8)
+    opened.end(tracker)
 
-    parent, run = all_runs(world)
+    parent, run = all_runs(opened)
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert (parent.info.status, run.info.status) == ("FINISHED", "FINISHED")
     assert run.info.run_id == run_id
     assert set(run.data.params) == {"model", "target.hybrid.ratio"}
     assert run.data.params["model"] == view.assignment["model"]
-    assert run.data.tags["xlt.stage.target"] == world.ledger.trial(view.number).stages[0].key
+    assert run.data.tags["xlt.stage.target"] == opened.ledger.trial(view.number).stages[0].key
     assert run.data.tags["xlt.attempt"] == "1"
     assert run.data.metrics["objective"] == 0.8
     assert run.data.metrics["seconds"] == 2.5
     assert run.data.metrics["test/accuracy/qac"] == pytest.approx(0.6)
     assert run.data.metrics["test/accuracy/mean"] == pytest.approx(0.7)
     assert run.data.metrics["test/accuracy/mean_without_source"] == pytest.approx(0.65)
-    assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
-    assert artifact(world, run_id, "config.json")["target"]["source_language"] == "qaa"
-    table = artifact(world, run_id, "scores.json")
+    assert points(opened, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+    assert artifact(opened, run_id, "config.json")["target"]["source_language"] == "qaa"
+    table = artifact(opened, run_id, "scores.json")
     assert len(table["data"]) == 4
     assert ["toy-nli", "qaa", "dev", "accuracy", 0.8, 300] in [row[:6] for row in table["data"]]
     assert "trial 0" in parent.data.tags["mlflow.note.content"]
-    assert artifact(world, parent.info.run_id, "sweep.json")["name"] == "tracked"
+    assert artifact(opened, parent.info.run_id, "sweep.json")["name"] == "tracked"
 
 
-def test_a_run_is_complete_whatever_signs_its_languages_have(world: World) -> None:
+def test_a_run_is_complete_whatever_signs_its_languages_have(opened: OpenSweep) -> None:
     """MLflow refuses + and @ in names, and with one of them the whole batch."""
     languages = ("qaa", "sr@latin", "sr+Latn", "zh-Hans", "pt_BR")
-    tracker = world.begun()
-    view, run_id = world.start(tracker)
+    tracker = opened.begun()
+    view, run_id = opened.start(tracker)
     log(tracker, run_id, 50, {"dev/masked_accuracy/sr@latin": 0.5})
-    world.finish(tracker, view, 0.9, languages)
-    (run,) = runs(world)
+    opened.finish(tracker, view, 0.9, languages)
+    (run,) = runs(opened)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["objective"] == 0.9
     assert run.data.metrics["test/accuracy/sr_latin"] == pytest.approx(0.8)
     assert run.data.metrics["test/accuracy/zh-Hans"] == pytest.approx(0.6)
-    assert points(world, run_id, "dev/masked_accuracy/sr_latin") == [(50, 0.5)]
-    table = artifact(world, run_id, "scores.json")
+    assert points(opened, run_id, "dev/masked_accuracy/sr_latin") == [(50, 0.5)]
+    table = artifact(opened, run_id, "scores.json")
     assert {row[1] for row in table["data"]} >= {"sr@latin", "sr+Latn"}
 
 
 def test_a_run_is_closed_even_where_mlflow_refuses_a_metric_of_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    opened: OpenSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracker = world.begun()
-    view, _ = world.start(tracker)
+    tracker = opened.begun()
+    view, _ = opened.start(tracker)
     monkeypatch.setattr("xlt_ray.tracking.client.legal_name", lambda name: f"{name}+")
     with pytest.raises(TrackingError):
-        world.finish(tracker, view, 0.8)
-    (run,) = runs(world)
+        opened.finish(tracker, view, 0.8)
+    (run,) = runs(opened)
     assert run.info.status == "FINISHED"
 
 
 def test_score_table_opens_as_an_mlflow_table(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    opened: OpenSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = world.complete(0.7)
-    tracker = world.tracker()
-    run_ids = world.project(tracker)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
-    table = world.client.load_table(
+    view = opened.complete(0.7)
+    tracker = opened.tracker()
+    run_ids = opened.project(tracker)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", opened.home.tracking_uri)
+    table = opened.client.load_table(
         tracker.experiment.id, "scores.json", run_ids=[run_ids[view.number]]
     )
     assert list(table["language"]) == ["qaa", "qaa", "qab", "qac"]
 
 
-def test_run_made_before_a_crash_is_found_by_its_tags(world: World) -> None:
-    view = world.ask()
-    first = world.show(world.begun(), view)
+def test_run_made_before_a_crash_is_found_by_its_tags(opened: OpenSweep) -> None:
+    view = opened.ask()
+    first = opened.show(opened.begun(), view)
     # The driver dies here: the ledger does not know the run.
-    again = world.show(world.begun(), world.ledger.trial(view.number))
+    again = opened.show(opened.begun(), opened.ledger.trial(view.number))
     assert again == first
-    assert len(all_runs(world)) == 2
+    assert len(all_runs(opened)) == 2
 
 
-def test_resumed_trial_does_not_log_a_point_twice(world: World) -> None:
-    view = world.ask()
-    tracker = world.begun()
-    run_id = world.show(tracker, view)
+def test_resumed_trial_does_not_log_a_point_twice(opened: OpenSweep) -> None:
+    view = opened.ask()
+    tracker = opened.begun()
+    run_id = opened.show(tracker, view)
     log(tracker, run_id, 50, {"dev/accuracy": 0.6})
-    world.show(tracker, view, standing="interrupted")
-    assert runs(world)[0].info.status == "KILLED"
+    opened.show(tracker, view, standing="interrupted")
+    assert runs(opened)[0].info.status == "KILLED"
 
-    tracker = world.begun()
-    assert world.show(tracker, view) == run_id
-    assert runs(world)[0].info.status == "RUNNING"
+    tracker = opened.begun()
+    assert opened.show(tracker, view) == run_id
+    assert runs(opened)[0].info.status == "RUNNING"
     for step in (50, 100):
         log(tracker, run_id, step, {"dev/accuracy": 0.6 + step / 1000})
-    assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+    assert points(opened, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
 
 
-def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
-    tracker = world.begun()
-    view, run_id = world.start(tracker)
-    world.ledger.set_run_id(view.number, run_id)
-    world.ledger.tell_failed(view.number, "memory", "the device is full", "line 1\nline 2")
-    world.show(tracker, world.ledger.trial(view.number))
-    failed = runs(world)[0]
+def test_failed_trial_resumes_into_the_same_run(opened: OpenSweep) -> None:
+    tracker = opened.begun()
+    view, run_id = opened.start(tracker)
+    opened.ledger.set_run_id(view.number, run_id)
+    opened.ledger.tell_failed(view.number, "memory", "the device is full", "line 1\nline 2")
+    opened.show(tracker, opened.ledger.trial(view.number))
+    failed = runs(opened)[0]
     assert failed.info.status == "FAILED"
     assert failed.data.tags["xlt.cause"] == "memory"
-    assert artifact(world, run_id, "log.txt") == "line 1\nline 2"
+    assert artifact(opened, run_id, "log.txt") == "line 1\nline 2"
 
-    assert world.ledger.enqueue_failed() == [view.number]
-    retry = world.ask()
+    assert opened.ledger.enqueue_failed() == [view.number]
+    retry = opened.ask()
     assert retry.retry_of == view.number
-    assert world.show(world.begun(), retry, world.config(retry)) == run_id
-    again = runs(world)
+    assert opened.show(opened.begun(), retry, opened.config(retry)) == run_id
+    again = runs(opened)
     assert [run.info.status for run in again] == ["RUNNING"]
     assert "xlt.cause" not in again[0].data.tags
-    world.walk(retry.number, scores_of(0.5))
-    world.ledger.tell_complete(retry.number, 0.5)
-    run_ids = world.project()
+    opened.walk(retry.number, scores_of(0.5))
+    opened.ledger.tell_complete(retry.number, 0.5)
+    run_ids = opened.project()
     assert run_ids[view.number] == run_ids[retry.number] == run_id
-    assert [run.info.status for run in runs(world)] == ["FINISHED"]
+    assert [run.info.status for run in runs(opened)] == ["FINISHED"]
 
 
-def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
-    tracker = world.begun()
-    world.complete(0.7)
-    lost = world.ask()
-    world.show(tracker, lost, world.config(lost))
-    world.ledger.tell_failed(lost.number, "nan", "the loss is not a number")
-    pruned = world.ask()
-    world.ledger.report(pruned.number, 50, 0.2)
-    world.ledger.tell_pruned(pruned.number)
-    run_ids = world.project(tracker)
-    world.project(is_alive=False)
-    before = snapshot(world)
-    assert world.project(is_alive=False) == run_ids
-    assert snapshot(world) == before, "nothing is doubled"
+def test_deleted_database_is_rebuilt_as_it_was(opened: OpenSweep) -> None:
+    tracker = opened.begun()
+    opened.complete(0.7)
+    lost = opened.ask()
+    opened.show(tracker, lost, opened.config(lost))
+    opened.ledger.tell_failed(lost.number, "nan", "the loss is not a number")
+    pruned = opened.ask()
+    opened.ledger.report(pruned.number, 50, 0.2)
+    opened.ledger.tell_pruned(pruned.number)
+    run_ids = opened.project(tracker)
+    opened.project(is_alive=False)
+    before = snapshot(opened)
+    assert opened.project(is_alive=False) == run_ids
+    assert snapshot(opened) == before, "nothing is doubled"
     assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
 
-    moved = replace(world, home=Home(world.home.root / "elsewhere"))
+    moved = replace(opened, home=Home(opened.home.root / "elsewhere"))
     moved.project(is_alive=False)
     sweep, *trials = snapshot(moved)
     assert trials == before[1:]
     assert sweep[3] == before[0][3]
 
 
-def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
-    tracker = world.begun()
-    world.complete(0.7)
-    world.project()
-    assert all_runs(world)[0].info.status == "RUNNING", "its driver is at work"
-    world.end(tracker)
-    run = all_runs(world)[0]
+def test_sweep_lasts_from_its_first_trial_to_its_last(opened: OpenSweep) -> None:
+    tracker = opened.begun()
+    opened.complete(0.7)
+    opened.project()
+    assert all_runs(opened)[0].info.status == "RUNNING", "its driver is at work"
+    opened.end(tracker)
+    run = all_runs(opened)[0]
     assert run.info.status == "FINISHED"
-    ended = world.ledger.trial(0).ended
+    ended = opened.ledger.trial(0).ended
     assert ended is not None
     assert run.info.end_time == int(ended.timestamp() * 1000)
 
 
-def test_projection_shows_what_an_unbroken_run_shows(world: World) -> None:
-    view = world.ask()
-    before = replace(world, home=Home(world.home.root / "unbroken"))
+def test_projection_shows_what_an_unbroken_run_shows(opened: OpenSweep) -> None:
+    view = opened.ask()
+    before = replace(opened, home=Home(opened.home.root / "unbroken"))
     tracker = before.begun()
-    run_id = world.show(tracker, view, world.config(view), path_of(0))
+    run_id = opened.show(tracker, view, opened.config(view), path_of(0))
     for entry in HISTORY:
         log(tracker, run_id, entry["examples"], point_names("target", entry["metrics"]))
-        world.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
-    world.finish(tracker, view, 0.7)
-    world.end(tracker)
+        opened.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
+    opened.finish(tracker, view, 0.7)
+    opened.end(tracker)
 
-    world.project(is_alive=False)
-    (sweep, trial), (_, expected) = snapshot(world), snapshot(before)
+    opened.project(is_alive=False)
+    (sweep, trial), (_, expected) = snapshot(opened), snapshot(before)
     assert trial == expected
     assert set(trial[5]) >= {"train/loss", "dev/accuracy", "dev/f1"}
     assert trial[5]["train/loss"] == [(50, 1.4), (100, 1.3)]
     assert sweep[1] == "FINISHED"
 
 
-def test_projection_shows_curves_of_stages_that_were_not_finished(world: World) -> None:
-    view = world.ask()
+def test_projection_shows_curves_of_stages_that_were_not_finished(opened: OpenSweep) -> None:
+    view = opened.ask()
     stage = target_of(view.number)
-    lease = world.store.lease(stage.key)
+    lease = opened.store.lease(stage.key)
     assert isinstance(lease, Lease)
     with lease:
         state = {"history": list(HISTORY[:1])}
-        world.store.publish_progress(stage.key, 5, {}, state, lease)
-    world.ledger.report(view.number, 50, 0.6)
+        opened.store.publish_progress(stage.key, 5, {}, state, lease)
+    opened.ledger.report(view.number, 50, 0.6)
     paths = {view.number: (stage,)}
-    run_ids = world.project(plan=world.plan(paths))
-    assert points(world, run_ids[view.number], "train/loss") == [(50, 1.4)]
-    world.ledger.tell_pruned(view.number)
-    world.project(plan=world.plan(paths))
-    assert points(world, run_ids[view.number], "train/loss") == [(50, 1.4)]
-    assert points(world, run_ids[view.number], "dev/accuracy") == [(50, 0.6)]
-    assert runs(world)[0].data.tags["xlt.stage.target"] == stage.key
+    run_ids = opened.project(plan=opened.plan(paths))
+    assert points(opened, run_ids[view.number], "train/loss") == [(50, 1.4)]
+    opened.ledger.tell_pruned(view.number)
+    opened.project(plan=opened.plan(paths))
+    assert points(opened, run_ids[view.number], "train/loss") == [(50, 1.4)]
+    assert points(opened, run_ids[view.number], "dev/accuracy") == [(50, 0.6)]
+    assert runs(opened)[0].data.tags["xlt.stage.target"] == stage.key
 
 
-def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: World) -> None:
-    views = [world.ask(), world.ask()]
+def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(opened: OpenSweep) -> None:
+    views = [opened.ask(), opened.ask()]
     shared = Stage("intermediate", {"size": 100}, {}, 0, None, "intermediate toy-nli 100", 100)
     # The driver died as trial 1 had made it, and had noted nothing.
-    commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
+    commit(opened.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
     paths = {view.number: (shared,) for view in views}
-    run_ids = world.project(plan=world.plan(paths))
-    curves = [points(world, run_ids[view.number], "intermediate/train/loss") for view in views]
+    run_ids = opened.project(plan=opened.plan(paths))
+    curves = [points(opened, run_ids[view.number], "intermediate/train/loss") for view in views]
     assert curves == [[], [(50, 1.4), (100, 1.3)]]
 
 
-def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(world: World) -> None:
-    view = world.complete()
-    for record in Path(world.home.stages).glob("stages/*/record.json"):
+def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(opened: OpenSweep) -> None:
+    view = opened.complete()
+    for record in Path(opened.home.stages).glob("stages/*/record.json"):
         record.write_text("{")
-    progress = Path(world.home.stages) / "progress" / target_of(view.number).key / "5"
+    progress = Path(opened.home.stages) / "progress" / target_of(view.number).key / "5"
     progress.mkdir(parents=True)
     (progress / "progress.json").write_text("[]")
-    run_ids = world.project()
-    assert points(world, run_ids[view.number], "train/loss") == []
-    assert points(world, run_ids[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
-    assert runs(world)[0].info.status == "FINISHED"
+    run_ids = opened.project()
+    assert points(opened, run_ids[view.number], "train/loss") == []
+    assert points(opened, run_ids[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+    assert runs(opened)[0].info.status == "FINISHED"
 
 
 def test_only_trials_that_are_not_all_there_are_gone_through_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    opened: OpenSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = [world.complete(0.7) for _ in range(3)]
-    tracker = world.begun()
+    views = [opened.complete(0.7) for _ in range(3)]
+    tracker = opened.begun()
     put = TrackedRun.put
 
     def put_or_refuse(run: TrackedRun, name: str, text: str) -> None:
@@ -503,10 +503,10 @@ def test_only_trials_that_are_not_all_there_are_gone_through_again(
     monkeypatch.setattr(TrackedRun, "put", put_or_refuse)
     for view in views:
         with contextlib.suppress(TrackingError):
-            world.show(tracker, view)
-    synced = [run.data.tags.get("xlt.told") for run in runs(world)]
+            opened.show(tracker, view)
+    synced = [run.data.tags.get("xlt.told") for run in runs(opened)]
     assert synced == ["trial 0 complete", None, "trial 2 complete"]
-    assert runs(world)[1].data.metrics["objective"] == 0.7, "all that was not refused is there"
+    assert runs(opened)[1].data.metrics["objective"] == 0.7, "all that was not refused is there"
     monkeypatch.setattr(TrackedRun, "put", put)
     planned: list[int] = []
 
@@ -514,94 +514,94 @@ def test_only_trials_that_are_not_all_there_are_gone_through_again(
         planned.append(view.number)
         return {}, ()
 
-    world.project(plan=plan)
+    opened.project(plan=plan)
     assert planned == [1]
-    assert runs(world)[1].data.tags["xlt.told"] == "trial 1 complete"
+    assert runs(opened)[1].data.tags["xlt.told"] == "trial 1 complete"
 
 
-def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World) -> None:
-    view = world.ask()
+def test_memory_speed_and_moments_of_a_training_come_from_the_store(opened: OpenSweep) -> None:
+    view = opened.ask()
     system = {"memory_gib": 0.5, "examples_per_s": 9.0}
     history = tuple(
         {**entry, "system": system, "time_ms": 1_700_000_000_000 + entry["step"]}
         for entry in HISTORY
     )
     target = target_of(view.number)
-    commit(world.store, target, (), history)
+    commit(opened.store, target, (), history)
     uses = {0: StageUse("target", target.key, target.label, reused=False)}
-    world.ledger.set_stages(0, [uses[0]])
-    world.ledger.tell_pruned(0)
-    other = world.ask()
-    world.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
-    world.ledger.tell_pruned(other.number)
-    run_ids = world.project()
+    opened.ledger.set_stages(0, [uses[0]])
+    opened.ledger.tell_pruned(0)
+    other = opened.ask()
+    opened.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
+    opened.ledger.tell_pruned(other.number)
+    run_ids = opened.project()
     for name, value in (("memory_gib", 0.5), ("examples_per_s", 9.0)):
-        curve = world.client.get_metric_history(run_ids[0], f"system/{name}")
+        curve = opened.client.get_metric_history(run_ids[0], f"system/{name}")
         assert [(point.step, point.value, point.timestamp) for point in curve] == [
             (50, value, 1_700_000_000_005), (100, value, 1_700_000_000_010),
         ]  # fmt: skip
-        assert points(world, run_ids[other.number], f"system/{name}") == [], "it trained nothing"
-    assert points(world, run_ids[other.number], "train/loss") == [(50, 1.4), (100, 1.3)]
+        assert points(opened, run_ids[other.number], f"system/{name}") == [], "it trained nothing"
+    assert points(opened, run_ids[other.number], "train/loss") == [(50, 1.4), (100, 1.3)]
 
 
-def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
+def test_a_run_that_was_made_twice_is_one_after_the_next_start(opened: OpenSweep) -> None:
     # The answer to the first try was lost, and the server took both.
-    view = world.ask()
-    tracker = world.begun()
+    view = opened.ask()
+    tracker = opened.begun()
     made = [tracker._make(view).id for _ in range(2)]
-    run_ids = world.project()
-    assert [run.info.run_id for run in runs(world)] == [run_ids[view.number]]
+    run_ids = opened.project()
+    assert [run.info.run_id for run in runs(opened)] == [run_ids[view.number]]
     assert run_ids[view.number] in made
 
 
-def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> None:
-    tracker = world.begun()
+def test_what_no_driver_has_at_work_is_not_shown_as_running(opened: OpenSweep) -> None:
+    tracker = opened.begun()
     for _ in range(2):
-        view = world.ask()
-        world.ledger.set_run_id(view.number, world.show(tracker, view))
-    world.ledger.tell_failed(0, "lost", "the node is gone")
+        view = opened.ask()
+        opened.ledger.set_run_id(view.number, opened.show(tracker, view))
+    opened.ledger.tell_failed(0, "lost", "the node is gone")
     # A driver that has begun nothing yet.
-    world.project()
-    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "KILLED"]
-    assert [run.data.tags["xlt.state"] for run in all_runs(world)[1:]] == ["failed", "interrupted"]
-    world.project(is_alive=False)
-    assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
-    world.show(world.begun(), world.ledger.trial(1))
-    last = all_runs(world)[2]
+    opened.project()
+    assert [run.info.status for run in all_runs(opened)] == ["RUNNING", "FAILED", "KILLED"]
+    assert [run.data.tags["xlt.state"] for run in all_runs(opened)[1:]] == ["failed", "interrupted"]
+    opened.project(is_alive=False)
+    assert [run.info.status for run in all_runs(opened)] == ["KILLED", "FAILED", "KILLED"]
+    opened.show(opened.begun(), opened.ledger.trial(1))
+    last = all_runs(opened)[2]
     assert (last.info.status, last.data.tags["xlt.state"]) == ("RUNNING", "running")
-    world.show(world.begun(), world.ledger.trial(1), standing="interrupted")
-    assert all_runs(world)[2].data.tags["xlt.state"] == "interrupted"
+    opened.show(opened.begun(), opened.ledger.trial(1), standing="interrupted")
+    assert all_runs(opened)[2].data.tags["xlt.state"] == "interrupted"
 
 
-def test_trial_that_was_never_begun_has_no_run(world: World) -> None:
-    ticket = world.ledger.ask(world.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
-    assert ticket is not None
-    assert world.project() == {}
-    assert runs(world) == []
+def test_trial_that_was_never_begun_has_no_run(opened: OpenSweep) -> None:
+    asked_trial = opened.ledger.ask(opened.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
+    assert asked_trial is not None
+    assert opened.project() == {}
+    assert runs(opened) == []
 
 
-def test_run_deleted_in_the_ui_is_made_again(world: World) -> None:
-    view = world.ask()
-    tracker = world.begun()
-    first = world.show(tracker, view)
-    world.ledger.set_run_id(view.number, first)
-    world.client.delete_run(first)
-    second = world.show(tracker, world.ledger.trial(view.number))
+def test_run_deleted_in_the_ui_is_made_again(opened: OpenSweep) -> None:
+    view = opened.ask()
+    tracker = opened.begun()
+    first = opened.show(tracker, view)
+    opened.ledger.set_run_id(view.number, first)
+    opened.client.delete_run(first)
+    second = opened.show(tracker, opened.ledger.trial(view.number))
     assert second != first
-    assert [run.info.run_id for run in runs(world)] == [second]
+    assert [run.info.run_id for run in runs(opened)] == [second]
 
 
-def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) -> None:
+def test_at_most_fifty_metrics_whatever_the_number_of_languages(opened: OpenSweep) -> None:
     languages = ("qaa", *(f"q{number:02d}" for number in range(70)))
-    tracker = world.begun()
-    view, run_id = world.start(tracker)
+    tracker = opened.begun()
+    view, run_id = opened.start(tracker)
     for step in (50, 100):
         log(tracker, run_id, step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
-    world.finish(tracker, view, 0.9, languages)
-    metrics = runs(world)[0].data.metrics
+    opened.finish(tracker, view, 0.9, languages)
+    metrics = runs(opened)[0].data.metrics
     assert len(metrics) <= 50
     assert "test/accuracy/qaa" in metrics
-    assert len(artifact(world, run_id, "scores.json")["data"]) == 72
+    assert len(artifact(opened, run_id, "scores.json")["data"]) == 72
 
 
 @pytest.mark.parametrize(
@@ -614,21 +614,21 @@ def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) ->
     ],
 )
 def test_passwords_and_the_environment_do_not_reach_mlflow(
-    given: str, world: World, monkeypatch: pytest.MonkeyPatch
+    given: str, opened: OpenSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
-    tracker = world.begun()
-    view = world.ask()
+    tracker = opened.begun()
+    view = opened.ask()
     config = {"target": {"source_language": "qaa"}, "places": {"ledger": given}, "list": [given]}
-    run_id = world.show(tracker, replace(view, assignment={"place": given}), config)
-    world.ledger.tell_failed(view.number, "lost", given, given)
-    world.show(tracker, world.ledger.trial(view.number))
-    (run,) = runs(world)
+    run_id = opened.show(tracker, replace(view, assignment={"place": given}), config)
+    opened.ledger.tell_failed(view.number, "lost", given, given)
+    opened.show(tracker, opened.ledger.trial(view.number))
+    (run,) = runs(opened)
     shown = [*run.data.params.values(), *run.data.tags.values()]
-    shown += [json.dumps(artifact(world, run_id, name)) for name in ("config.json", "log.txt")]
+    shown += [json.dumps(artifact(opened, run_id, name)) for name in ("config.json", "log.txt")]
     assert any("***" in text for text in shown)
     assert not [text for text in shown if "s3cr" in text]
-    files = [path for path in world.home.root.joinpath("mlflow").rglob("*") if path.is_file()]
+    files = [path for path in opened.home.root.joinpath("mlflow").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"hf_abcdef" in path.read_bytes()]
 
@@ -649,63 +649,63 @@ def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "mlflow").iterdir()] == ["mlflow.db"]
 
 
-def test_several_threads_may_make_the_database_at_once(world: World) -> None:
+def test_several_threads_may_make_the_database_at_once(opened: OpenSweep) -> None:
     barrier = threading.Barrier(3)
 
     def connect(_: int) -> str:
         barrier.wait()
-        return world.tracker().experiment.id
+        return opened.tracker().experiment.id
 
     with ThreadPoolExecutor(3) as threads:
         assert len({*threads.map(connect, range(3))}) == 1
-    assert [path.name for path in Path(world.home.root / "mlflow").iterdir()] == ["mlflow.db"]
+    assert [path.name for path in Path(opened.home.root / "mlflow").iterdir()] == ["mlflow.db"]
 
 
-def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
-    world.complete()
-    first = world.project()
-    world.client.delete_experiment(world.tracker().experiment.id)
-    assert world.project() == first
+def test_sweep_deleted_in_the_ui_is_taken_back(opened: OpenSweep) -> None:
+    opened.complete()
+    first = opened.project()
+    opened.client.delete_experiment(opened.tracker().experiment.id)
+    assert opened.project() == first
 
 
 @pytest.mark.parametrize(
     "uri", ["nonsense://x", "http://", "https://:5000", "http://host:many", "http:host"]
 )
-def test_what_is_no_place_of_mlflows_is_refused_at_once(uri: str, world: World) -> None:
+def test_what_is_no_place_of_mlflows_is_refused_at_once(uri: str, opened: OpenSweep) -> None:
     with pytest.raises(TrackingError, match=uri) as refused:
-        Tracker(world.home, "tracked", uri).experiment  # noqa: B018
+        Tracker(opened.home, "tracked", uri).experiment  # noqa: B018
     assert refused.value.exit_code == 2
 
 
-def test_a_server_that_is_away_is_an_outage_and_found_later(world: World) -> None:
-    tracker = Tracker(world.home, "tracked", "http://ada:s3cret@127.0.0.1:9")
+def test_a_server_that_is_away_is_an_outage_and_found_later(opened: OpenSweep) -> None:
+    tracker = Tracker(opened.home, "tracked", "http://ada:s3cret@127.0.0.1:9")
     with pytest.raises(TrackingOutage, match=r"ada:\*\*\*@127.0.0.1:9: does not answer"):
-        tracker.begin(LedgerSnapshot.of(world.ledger), {})
+        tracker.begin(LedgerSnapshot.of(opened.ledger), {})
 
 
-def test_database_of_another_mlflow_is_refused(world: World) -> None:
-    world.tracker().experiment  # noqa: B018
+def test_database_of_another_mlflow_is_refused(opened: OpenSweep) -> None:
+    opened.tracker().experiment  # noqa: B018
     # MLflow keeps a database that it has opened, so another file.
-    home = Home(world.home.root / "older")
+    home = Home(opened.home.root / "older")
     path = Path(home.tracking_uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True)
-    shutil.copy(world.home.tracking_uri.removeprefix("sqlite:///"), path)
+    shutil.copy(opened.home.tracking_uri.removeprefix("sqlite:///"), path)
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
     with pytest.raises(TrackingError, match="schema"):
         Tracker(home, "tracked").experiment  # noqa: B018
 
 
-def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
-    tracker = world.begun()
-    page = ui_page(world.home, name=world.ledger.name)
+def test_ui_opens_on_the_runs_of_the_sweep(opened: OpenSweep) -> None:
+    tracker = opened.begun()
+    page = ui_page(opened.home, name=opened.ledger.name)
     runs_page = f"/#/experiments/{tracker.experiment.id}/runs?workflowType=machine_learning"
     assert page == runs_page
-    view = world.ask()
-    world.show(tracker, view)
-    page = ui_page(world.home, name=world.ledger.name)
+    view = opened.ask()
+    opened.show(tracker, view)
+    page = ui_page(opened.home, name=opened.ledger.name)
     assert page == f"{runs_page}&viewStateShareKey=xlt", "laid out, as the parameters are known"
-    assert ui_page(world.home) == "/#/experiments?workflowType=machine_learning"
+    assert ui_page(opened.home) == "/#/experiments?workflowType=machine_learning"
 
 
 # -- a place that several homes use ----------------------------------------------------------
@@ -731,14 +731,14 @@ def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
 def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(
     tmp_path: Path, shared: str
 ) -> None:
-    first, second = (world_in(tmp_path / name, uri=shared) for name in ("ada", "bob"))
+    first, second = (sweep_in(tmp_path / name, uri=shared) for name in ("ada", "bob"))
     assert first.ledger.identity != second.ledger.identity
     first.complete(0.4)
     second.complete(0.9)
     second.complete(0.8)
     for _ in range(2):
-        for world in (first, second):
-            world.project(world.begun(), is_alive=False)
+        for opened in (first, second):
+            opened.project(opened.begun(), is_alive=False)
     own = f"tracked-{second.ledger.identity[:8]}"
     assert shown(shared) == {
         "tracked": [("trial 000", "FINISHED", 0.4)],
@@ -747,12 +747,12 @@ def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(
 
 
 def test_a_ledger_that_was_lost_finds_its_runs_again(tmp_path: Path, shared: str) -> None:
-    world = world_in(tmp_path / "ada", uri=shared)
-    world.complete(0.4)
-    world.project(world.begun(), is_alive=False)
-    world.home.ledger_journal("tracked").unlink()
-    again = world_in(tmp_path / "ada", uri=shared)
-    assert again.ledger.identity == world.ledger.identity
+    opened = sweep_in(tmp_path / "ada", uri=shared)
+    opened.complete(0.4)
+    opened.project(opened.begun(), is_alive=False)
+    opened.home.ledger_journal("tracked").unlink()
+    again = sweep_in(tmp_path / "ada", uri=shared)
+    assert again.ledger.identity == opened.ledger.identity
     assert again.ask().number == 0
     again.ledger.tell_complete(0, 0.4)
     again.project(again.begun(), is_alive=False)
@@ -764,23 +764,23 @@ def test_one_experiment_that_the_environment_names_holds_the_runs_of_all_apart(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", shared)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "group")
-    first, second = world_in(tmp_path / "ada"), world_in(tmp_path / "bob")
+    first, second = sweep_in(tmp_path / "ada"), sweep_in(tmp_path / "bob")
     first.complete(0.4)
     second.complete(0.9)
-    for world in (first, second, first):
-        tracker = world.begun()
+    for opened in (first, second, first):
+        tracker = opened.begun()
         assert tracker.uri == shared
-        world.project(tracker)
+        opened.project(tracker)
     assert shown(shared) == {
         "group": [("trial 000", "FINISHED", 0.4), ("trial 000", "FINISHED", 0.9)]
     }
 
 
 def test_runs_from_before_there_were_identities_go_on(tmp_path: Path, shared: str) -> None:
-    world = world_in(tmp_path / "ada", uri=shared)
-    world.complete(0.4)
-    tracker = Tracker(world.home, "tracked", shared)
-    tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
-    world.project(tracker)
-    world.project(world.begun(), is_alive=False)
+    opened = sweep_in(tmp_path / "ada", uri=shared)
+    opened.complete(0.4)
+    tracker = Tracker(opened.home, "tracked", shared)
+    tracker.begin(LedgerSnapshot.of(opened.ledger), opened.sweep.resolved())
+    opened.project(tracker)
+    opened.project(opened.begun(), is_alive=False)
     assert shown(shared) == {"tracked": [("trial 000", "FINISHED", 0.4)]}

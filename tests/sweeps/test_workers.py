@@ -23,7 +23,7 @@ def weights_of(place: Place, name: str = "small") -> dict[str, torch.Tensor]:
     """Of the only trial's target stage."""
     (trial,) = place.trials(name)
     assert trial["state"] == "complete"
-    key = next(one["key"] for one in trial["stages"] if one["kind"] == "target")
+    key = next(stage["key"] for stage in trial["stages"] if stage["kind"] == "target")
     return load_file(place.home / "stages" / key / "model.safetensors")
 
 
@@ -66,9 +66,9 @@ def test_a_trial_goes_on_with_another_number_of_workers(
         "run", "small.yaml", *sweep, *ONE, "name=unbroken", f"places.store={place.root / 'other'}"
     )
     assert unbroken.returncode == 0, unbroken.stdout + unbroken.stderr
-    (one,), (whole,) = place.trials(), place.trials("unbroken")
+    (broken,), (whole,) = place.trials(), place.trials("unbroken")
     examples = [
-        {stage["key"]: stage["examples"] for stage in trial["stages"]} for trial in (one, whole)
+        {stage["key"]: stage["examples"] for stage in trial["stages"]} for trial in (broken, whole)
     ]
     assert examples[0] == examples[1]
     key = next(stage["key"] for stage in whole["stages"] if stage["kind"] == "target")

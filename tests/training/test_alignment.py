@@ -99,16 +99,16 @@ def test_interrupted_alignment_goes_on_to_the_same_bits(
     runtime = {"zero_stage": zero_stage, "micro_batch": 8, "evaluations": 2}
     aligned(bench.walk(tmp_path / "whole", settings, **runtime))
     broken = bench.walk(tmp_path / "broken", settings, **runtime)
-    next(one for one in broken if isinstance(one, Evaluated))
+    next(event for event in broken if isinstance(event, Evaluated))
     stop(broken)
     again = aligned(bench.walk(tmp_path / "broken", settings, **runtime))
-    assert any(one.is_replay for one in again if isinstance(one, Evaluated))
-    one, other = (
+    assert any(event.is_replay for event in again if isinstance(event, Evaluated))
+    first, second = (
         {
             file.name: file.read_bytes()
             for file in StageStore(tmp_path / name).folder(stage.key).glob("*.safetensors")
         }
         for name in ("whole", "broken")
     )
-    assert one == other
-    assert ("network.safetensors" in one) == (objective == "weam")
+    assert first == second
+    assert ("network.safetensors" in first) == (objective == "weam")

@@ -75,8 +75,8 @@ def test_averaged_weights_are_scored_besides_and_change_no_other_score(
     record = record_of(bench, root, *ASKED)
     assert [score for score in record.scores if score.role == "target"] == list(plain.scores)
     averaged = [score for score in record.scores if score.role == "average"]
-    assert {one.task for one in averaged} == {"toy-paraphrase-average"}
-    assert [(one.split, one.language, one.metric) for one in averaged] == [
+    assert {score.task for score in averaged} == {"toy-paraphrase-average"}
+    assert [(score.split, score.language, score.metric) for score in averaged] == [
         (score.split, score.language, score.metric) for score in plain.scores
     ]
 
@@ -85,7 +85,8 @@ def test_an_average_over_one_checkpoint_is_no_part_of_a_key(bench: Bench) -> Non
     assert bench.path("target.average=1")[-2].key == bench.path()[-2].key
     # Which checkpoints are averaged follows from when the training is evaluated.
     keys = {
-        bench.path("target.average=2", f"target.evaluations={one}")[-2].key for one in (2, 4, 8)
+        bench.path("target.average=2", f"target.evaluations={evaluations}")[-2].key
+        for evaluations in (2, 4, 8)
     }
     assert len(keys) == 3
 
@@ -96,8 +97,8 @@ def test_the_average_is_of_the_last_checkpoints_whichever_is_selected(
     root, _ = checkpoints
     best = (*ASKED, "target.select=best")
     bench.make(tmp_path, *best)
-    one, other = (
+    first, second = (
         (StageStore(place).folder(bench.path(*asked)[-2].key) / AVERAGE).read_bytes()
         for place, asked in ((root, ASKED), (tmp_path, best))
     )
-    assert one == other
+    assert first == second

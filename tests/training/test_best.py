@@ -36,7 +36,7 @@ def weights_of(bench: Bench, root: Path, *overrides: str) -> dict[str, torch.Ten
     folder = StageStore(root).folder(bench.path(*overrides)[-2].key)
     encoder = load_file(folder / "model.safetensors")
     return {
-        **{f"encoder.{name}": one for name, one in encoder.items()},
+        **{f"encoder.{name}": tensor for name, tensor in encoder.items()},
         **load_file(folder / EXTRA),
     }
 
@@ -62,7 +62,7 @@ def saved_by_xtreme(history: Sequence[Mapping[str, Any]], metric: str) -> int | 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.5000001, 1.0, float("-inf")]), max_size=9))
 def test_the_same_step_is_selected_as_by_the_original(scores: list[float]) -> None:
-    history = [{"step": 10 * n, "metrics": {"f1": one}} for n, one in enumerate(scores, 1)]
+    history = [{"step": 10 * n, "metrics": {"f1": score}} for n, score in enumerate(scores, 1)]
     if scores and max(scores) == float("-inf"):
         # The original would save none.
         assert best_step(history, "f1") == 10
@@ -72,7 +72,9 @@ def test_the_same_step_is_selected_as_by_the_original(scores: list[float]) -> No
 
 def test_what_is_not_a_number_is_never_better() -> None:
     scores = [float("nan"), 0.1, float("nan")]
-    history = [{"step": step, "metrics": {"pearson": one}} for step, one in enumerate(scores, 1)]
+    history = [
+        {"step": step, "metrics": {"pearson": score}} for step, score in enumerate(scores, 1)
+    ]
     assert best_step(history, "pearson") == 2
 
 
@@ -103,7 +105,7 @@ def test_what_was_selected_is_what_is_scored(
     root, _ = evaluated
     whole = (*ASKED, "evaluate.examples=all")
     bench.make(root, *whole)
-    top = max(one["metrics"]["accuracy"] for one in record_of(bench, root, *ASKED).history)
+    top = max(point["metrics"]["accuracy"] for point in record_of(bench, root, *ASKED).history)
     dev = [
         score.value
         for score in record_of(bench, root, *whole, place=-1).scores
@@ -133,8 +135,8 @@ def test_an_interrupted_training_selects_the_same_weights(
     assert StageStore(tmp_path / "broken").find_progress(bench.path(*ASKED)[-2].key) is not None
     bench.make(tmp_path / "broken", *ASKED, zero_stage=zero_stage)
     assert bench.bits(tmp_path / "broken", *ASKED) == bench.bits(tmp_path / "whole", *ASKED)
-    one, other = (record_of(bench, tmp_path / name, *ASKED) for name in ("whole", "broken"))
-    assert one.selected_step == other.selected_step
+    first, second = (record_of(bench, tmp_path / name, *ASKED) for name in ("whole", "broken"))
+    assert first.selected_step == second.selected_step
 
 
 @pytest.mark.long
@@ -144,7 +146,7 @@ def test_two_workers_select_what_both_saw_whole(bench: Bench, tmp_path: Path) ->
         pair.follow(tmp_path, *ASKED, zero_stage=3)
         record = record_of(bench, tmp_path, *ASKED)
         assert record.selected_step == saved_by_xtreme(record.history, "accuracy")
-        steps = [one["step"] for one in record.history]
+        steps = [point["step"] for point in record.history]
         broken = tmp_path / "broken"
         number = steps.index(record.selected_step) + 1
         pair.follow(broken, *ASKED, zero_stage=3, num_evaluations=number)

@@ -97,7 +97,9 @@ def test_the_finished_encoder_is_that_of_the_selected_evaluation(
     assert {profile.step for profile in evaluation.profiles} == {None}
     selected = [profile for profile in target.profiles if profile.step == target.selected_step]
     assert selected
-    assert [replace(one, step=None, examples=None) for one in selected] == list(evaluation.profiles)
+    assert [replace(profile, step=None, examples=None) for profile in selected] == list(
+        evaluation.profiles
+    )
 
 
 def test_a_target_that_was_trained_without_is_diagnosed_at_the_end(
@@ -169,11 +171,11 @@ def measure() -> Any:
 def test_neither_padding_nor_batches_change_a_number(measure: Any) -> None:
     plain, small = measure(("qab", "qaf")), measure(("qab", "qaf"), batch_size=7)
     assert plain.keys() == small.keys()
-    for name, one in plain.items():
-        assert small[name].values == pytest.approx(one.values, abs=1e-5), name
+    for name, profile in plain.items():
+        assert small[name].values == pytest.approx(profile.values, abs=1e-5), name
     alone = measure(("qaf",))
-    for name, one in alone.items():
-        assert one.values == pytest.approx(plain[name].values, abs=1e-5), name
+    for name, profile in alone.items():
+        assert profile.values == pytest.approx(plain[name].values, abs=1e-5), name
 
 
 def test_a_language_is_found_in_itself(measure: Any) -> None:

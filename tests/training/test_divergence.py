@@ -40,5 +40,5 @@ def test_a_training_that_diverged_is_not_saved(
             pass
     finally:
         engine.close()
-    assert {one.value.fields["cause"] for one in (saving, handing_out)} == {"nan"}
+    assert {caught.value.fields["cause"] for caught in (saving, handing_out)} == {"nan"}
     assert list(broken.iterdir()) == []

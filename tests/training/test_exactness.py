@@ -54,9 +54,9 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     assert store.record(key) is None
     resumed = bench.make(tmp_path / "broken", zero_stage=zero_stage)
     scored = [
-        (one.step, one.is_replay)
-        for one in resumed
-        if isinstance(one, Evaluated) and one.stage.kind == "target"
+        (event.step, event.is_replay)
+        for event in resumed
+        if isinstance(event, Evaluated) and event.stage.kind == "target"
     ]
     assert scored == [(4, True), (8, False)]
     assert bench.bits(tmp_path / "broken") == bench.bits(tmp_path / "whole")
@@ -69,7 +69,9 @@ def test_stopped_training_repeats_no_step(
 ) -> None:
     monkeypatch.setattr(loop, "TICK_S", 0.0)
     stopped = bench.walk(tmp_path, zero_stage=zero_stage)
-    ticks = (one for one in stopped if isinstance(one, Ticked) and one.stage.kind == "target")
+    ticks = (
+        event for event in stopped if isinstance(event, Ticked) and event.stage.kind == "target"
+    )
     assert [next(ticks).examples for _ in range(3)] == [16, 32, 48]
     with pytest.raises(Stop):
         stopped.throw(Stop())  # type: ignore[attr-defined]
@@ -106,22 +108,22 @@ def test_progress_of_one_zero_stage_is_continued_under_another(
     bench: Bench, tmp_path: Path, alone: Path, before: int, after: int
 ) -> None:
     broken = bench.walk(tmp_path, zero_stage=before)
-    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    next(event for event in broken if isinstance(event, Evaluated) and event.stage.kind == "target")
     stop(broken)
     resumed = bench.make(tmp_path, zero_stage=after)
-    assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
+    assert any(event.is_replay for event in resumed if isinstance(event, Evaluated))
     key = bench.path()[-2].key
-    one, other = (
+    first, second = (
         load_file(root / "stages" / key / "model.safetensors") for root in (alone, tmp_path)
     )
-    assert_trained_alike(one, other, atol=1e-4)
+    assert_trained_alike(first, second, atol=1e-4)
 
 
 def test_progress_of_bf16_keeps_float32_weights(bench: Bench, tmp_path: Path) -> None:
     bf16 = "resources={precision: bf16, zero_stage: 1}"
     bench.make(tmp_path / "whole", bf16, zero_stage=1)
     broken = bench.walk(tmp_path / "broken", bf16, zero_stage=1)
-    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    next(event for event in broken if isinstance(event, Evaluated) and event.stage.kind == "target")
     stop(broken)
     bench.make(tmp_path / "broken", bf16, zero_stage=1)
     assert bench.bits(tmp_path / "broken", bf16) == bench.bits(tmp_path / "whole", bf16)
@@ -131,14 +133,14 @@ def test_damaged_progress_is_set_aside_and_training_begins_anew(
     bench: Bench, tmp_path: Path, alone: Path
 ) -> None:
     broken = bench.walk(tmp_path / "broken")
-    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    next(event for event in broken if isinstance(event, Evaluated) and event.stage.kind == "target")
     stop(broken)
     key = bench.path()[-2].key
     file = max((tmp_path / "broken" / "progress" / key).rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
     resumed = bench.make(tmp_path / "broken")
-    assert not any(one.is_replay for one in resumed
-                   if isinstance(one, Evaluated) and one.stage.kind == "target")  # fmt: skip
+    assert not any(event.is_replay for event in resumed
+                   if isinstance(event, Evaluated) and event.stage.kind == "target")  # fmt: skip
     assert list((tmp_path / "broken" / "damaged").iterdir())
     assert bench.bits(tmp_path / "broken") == bench.bits(alone)
 
@@ -167,9 +169,11 @@ def test_damaged_stage_is_set_aside_and_made_again(bench: Bench, tmp_path: Path)
 def test_finished_path_is_reused_whole_with_its_scores(bench: Bench, tmp_path: Path) -> None:
     first = bench.make(tmp_path)
     again = bench.make(tmp_path)
-    assert all(one.reused for one in again if isinstance(one, Committed))
-    assert all(one.is_replay for one in again if isinstance(one, Evaluated))
-    scores = [one.record.scores for one in (first[-1], again[-1]) if isinstance(one, Committed)]
+    assert all(event.reused for event in again if isinstance(event, Committed))
+    assert all(event.is_replay for event in again if isinstance(event, Evaluated))
+    scores = [
+        event.record.scores for event in (first[-1], again[-1]) if isinstance(event, Committed)
+    ]
     assert scores[0] == scores[1]
     assert {(score.language, score.split) for score in scores[0]} == {
         ("qaa", "dev"),
@@ -194,10 +198,10 @@ def test_numeric_runtime_moves_weights_by_rounding_alone(
 ) -> None:
     bench.make(tmp_path, **change)
     key = bench.path()[-2].key
-    one, other = (
+    first, second = (
         load_file(root / "stages" / key / "model.safetensors") for root in (alone, tmp_path)
     )
-    assert_trained_alike(one, other, atol=1e-4)
+    assert_trained_alike(first, second, atol=1e-4)
     record = StageStore(tmp_path).record(key)
     assert record is not None
     assert {name: record.runtime[name] for name in change} == change

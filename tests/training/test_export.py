@@ -79,7 +79,7 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     assert record is not None
     for language in ("qaa", "qab"):
         examples = source.read(task, language, "test")[:20]
-        answers = [one.answer for one in predict(loaded, examples)]
+        answers = [prediction.answer for prediction in predict(loaded, examples)]
         values = kind_of(task).score(
             Predictions(language, [example.gold for example in examples], answers)
         )
@@ -90,12 +90,12 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
         }
         assert values == scored
 
-    told = loaded.metadata
-    assert [stage.key for stage in told.stages] == [stage.key for stage in path[1:]]
-    assert told.stages[1].data == path[-2].data
-    assert (told.trial, told.seed, told.languages) == (0, 0, ("qaa", "qab"))
-    assert told.fusion["method"] == "dlfa"
-    assert told.transformers_class == ""
+    metadata = loaded.metadata
+    assert [stage.key for stage in metadata.stages] == [stage.key for stage in path[1:]]
+    assert metadata.stages[1].data == path[-2].data
+    assert (metadata.trial, metadata.seed, metadata.languages) == (0, 0, ("qaa", "qab"))
+    assert metadata.fusion["method"] == "dlfa"
+    assert metadata.transformers_class == ""
 
 
 def test_the_card_says_what_it_is_where_it_comes_from_and_how_it_is_loaded(
@@ -126,12 +126,14 @@ def test_predictions_are_written_as_text_or_json(xlt: Xlt, tmp_path: Path, bench
     lines = [line.split("\t") for line in out.splitlines()]
     assert lines[0] == ["id", "prediction", "probability"]
     assert [line[:2] for line in lines[1:]] == [
-        [f"line{number}", one.answer] for number, one in enumerate(found, start=1)
+        [f"line{number}", prediction.answer] for number, prediction in enumerate(found, start=1)
     ]
     output = tmp_path / "said.jsonl"
     assert xlt("predict", place, file, "--output", output, "--json")[:2] == (0, "")
     trees = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [tree["probabilities"] for tree in trees] == [one.by_label for one in found]
+    assert [tree["probabilities"] for tree in trees] == [
+        prediction.by_label for prediction in found
+    ]
     assert not list(tmp_path.glob(".said*"))
 
 
@@ -141,7 +143,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     full = tmp_path / "full"
     full.mkdir()
     (full / "thesis.txt").write_text("all of it")
-    for arguments, told in (
+    for arguments, message in (
         (["tiny", full], "exists and is not empty; name a new folder"),
         (["tiny", full / "thesis.txt"], "exists; name a new folder"),
         (["tiny", full / "thesis.txt" / "x"], "cannot be written"),
@@ -152,7 +154,7 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     ):
         code, out, err = xlt("export", *arguments)
         assert (code, out) == (2, ""), err
-        assert told in err
+        assert message in err
     assert [file.name for file in tmp_path.iterdir()] == ["full"]
     assert [file.name for file in full.iterdir()] == ["thesis.txt"]
 
@@ -181,7 +183,7 @@ def test_a_damaged_stage_is_not_exported(
     assert not (tmp_path / "x").exists()
 
 
-def test_faults_of_files_and_folders_are_told_in_a_line(xlt: Xlt, tmp_path: Path) -> None:
+def test_faults_of_files_and_folders_are_reported_in_a_line(xlt: Xlt, tmp_path: Path) -> None:
     place, file = tmp_path / "best", tmp_path / "pairs.txt"
     assert xlt("export", "tiny", place)[0] == 0
     file.write_text("a\tb\nalone\n")

@@ -1,4 +1,4 @@
-"""What is evaluated beside the target task: scored, told apart, and without any training."""
+"""What is evaluated beside the target task: scored, kept apart, and without any training."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def scored(
 def test_what_is_added_leaves_the_scores_of_the_target_task_alone(
     scored: dict[str, tuple[Score, ...]],
 ) -> None:
-    assert {one.role for one in scored["plain"]} == {"target"}
-    assert tuple(one for one in scored["asked"] if one.role == "target") == scored["plain"]
+    assert {score.role for score in scored["plain"]} == {"target"}
+    assert tuple(score for score in scored["asked"] if score.role == "target") == scored["plain"]
     for metric in ("pearson", "spearman"):
-        plain, asked = (values_by_language(scored[one], "test", metric) for one in scored)
+        plain, asked = (values_by_language(scored[name], "test", metric) for name in scored)
         assert plain == asked
         assert set(plain) == {"qaa", "qab", "qac"}
 
@@ -81,9 +81,9 @@ def test_a_pair_of_one_language_with_itself_is_that_language(
 ) -> None:
     alone = values_by_language(scored["asked"], "test", "pearson")
     pairs = {
-        one.language: one
-        for one in scored["asked"]
-        if one.role == "pairs" and one.metric == "pearson"
+        score.language: score
+        for score in scored["asked"]
+        if score.role == "pairs" and score.metric == "pearson"
     }
     assert len(pairs) == 9
     for language, value in alone.items():
@@ -97,12 +97,12 @@ def test_an_aligned_encoder_finds_translations_far_above_chance(
     scored: dict[str, tuple[Score, ...]],
 ) -> None:
     found = {
-        (one.language, one.metric): one.value
-        for one in scored["asked"]
-        if one.task == "toy-retrieval"
+        (score.language, score.metric): score.value
+        for score in scored["asked"]
+        if score.task == "toy-retrieval"
     }
     assert {language for language, _ in found} == {"qab", "qac"}
-    assert {one.role for one in scored["asked"] if one.task == "toy-retrieval"} == {"further"}
+    assert {score.role for score in scored["asked"] if score.task == "toy-retrieval"} == {"further"}
     for language in ("qab", "qac"):
         assert found[language, "accuracy"] > 5 / 60
         assert found[language, "accuracy"] == pytest.approx(
@@ -138,23 +138,23 @@ def test_the_encoder_before_the_target_training_is_scored_where_that_is_asked(
 def test_candidates_are_ranked_by_the_encoder_beside_another_kind(
     scored: dict[str, tuple[Score, ...]],
 ) -> None:
-    found = [one for one in scored["asked"] if one.task == "toy-ranking"]
-    assert {one.role for one in found} == {"further"}
-    assert {one.language for one in found} == {"qaa", "qab", "qac"}
+    found = [score for score in scored["asked"] if score.task == "toy-ranking"]
+    assert {score.role for score in found} == {"further"}
+    assert {score.language for score in found} == {"qaa", "qab", "qac"}
     # Of 60 candidates in six languages the six that mean the same.
-    assert all(one.value > 0.15 for one in found if one.metric == "map_at_20")
+    assert all(score.value > 0.15 for score in found if score.metric == "map_at_20")
 
 
 def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_before(
     bench: Bench, scored: dict[str, tuple[Score, ...]], tmp_path: Path
 ) -> None:
-    found = [one for one in scored["asked"] if one.task == "toy-mining"]
-    assert {(one.role, one.language, one.split, one.num_examples) for one in found} == {
-        ("further", one, "test", 60) for one in ("qab", "qac")
+    found = [score for score in scored["asked"] if score.task == "toy-mining"]
+    assert {(score.role, score.language, score.split, score.num_examples) for score in found} == {
+        ("further", language, "test", 60) for language in ("qab", "qac")
     }
-    assert {one.metric for one in found} == set(task_named("toy-mining").metrics)
+    assert {score.metric for score in found} == set(task_named("toy-mining").metrics)
     # Of 30 sentences a side 15 have a translation; who pairs them by chance finds one at most.
-    values = {one.language: one.value for one in found if one.metric == "f1"}
+    values = {score.language: score.value for score in found if score.metric == "f1"}
     assert min(values.values()) > 0.4
     own = replace(bench, facts=facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED))))
     bare = (
@@ -169,7 +169,7 @@ def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_
         score for score in record.scores if score.task == "toy-mining" and score.metric == "f1"
     ]
     assert len(mined) == len(values) == 2
-    assert all(one.value < values[one.language] for one in mined)
+    assert all(score.value < values[score.language] for score in mined)
 
 
 def test_the_items_that_are_kept_sum_up_to_every_score(
@@ -192,16 +192,16 @@ def test_the_items_that_are_kept_sum_up_to_every_score(
         assert score.chance < 1
         assert 0 < (score.top_share or 0) < 1
     # Rows of one number are translations of each other.
-    one, other = (
+    first, second = (
         found["target", "toy-similarity", code, "test", "pearson"][0] for code in ("qab", "qac")
     )
-    assert (one.ids == other.ids).all()
+    assert (first.ids == second.ids).all()
     # A few bytes each: 60 items in 4 + 9 + 7 evaluations.
     assert record.files[ITEMS].num_bytes < 60_000
 
 
 def test_no_two_scores_have_the_same_names(scored: dict[str, tuple[Score, ...]]) -> None:
-    names = {(one.task, one.language, one.split, one.metric) for one in scored["asked"]}
+    names = {(score.task, score.language, score.split, score.metric) for score in scored["asked"]}
     assert len(names) == len(scored["asked"])
 
 

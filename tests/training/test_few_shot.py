@@ -1,4 +1,4 @@
-"""Few shots of a target language after the target stage: learned, resumed, read through a gate."""
+"""Few shots of a target language after the target stage: learned, resumed, read with access."""
 
 from __future__ import annotations
 
@@ -131,5 +131,5 @@ def test_an_interrupted_training_ends_in_the_same_bits(
     assert progress.step == 8
     bench.make(tmp_path / "other", *SHOTS)
     assert bench.bits(tmp_path / "other", *SHOTS) == bench.bits(root, *SHOTS)
-    whole, resumed = (evaluation(bench, one, *SHOTS) for one in (root, tmp_path / "other"))
+    whole, resumed = (evaluation(bench, folder, *SHOTS) for folder in (root, tmp_path / "other"))
     assert whole.scores == resumed.scores

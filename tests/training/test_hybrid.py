@@ -32,11 +32,11 @@ def test_micro_batches_move_weights_by_rounding_alone(
     bench.make(tmp_path / "one", *overrides)
     bench.make(tmp_path / "other", *overrides, **change)
     key = bench.path(*overrides)[-2].key
-    one, other = (
+    first, second = (
         load_file(tmp_path / name / "stages" / key / "model.safetensors")
         for name in ("one", "other")
     )
-    assert_trained_alike(one, other, atol=2e-4)
+    assert_trained_alike(first, second, atol=2e-4)
 
 
 def test_every_setting_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path: Path) -> None:

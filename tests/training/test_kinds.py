@@ -98,8 +98,12 @@ def with_ones(entry: Method) -> Any:
 
 
 KNOWN = {"none", *METHODS}
-METHODS |= {one.name: How(fusion=with_ones(one)) for one in FUSIONS if one.name not in KNOWN}
-METHODS |= {one.name: How(robust=with_ones(one)) for one in ROBUST if one.name not in KNOWN}
+METHODS |= {
+    fusion.name: How(fusion=with_ones(fusion)) for fusion in FUSIONS if fusion.name not in KNOWN
+}
+METHODS |= {
+    method.name: How(robust=with_ones(method)) for method in ROBUST if method.name not in KNOWN
+}
 PAIRS = [
     (kind, method)
     for kind in LEARNED
@@ -158,9 +162,9 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         ),
         seed=0,
     )
-    permit = LabelAccess("evaluate", name, "qaa")
+    access = LabelAccess("evaluate", name, "qaa")
     eval_sets = [
-        EvalSet(eval_split(source, task, permit, language, "dev", "all", pipeline))
+        EvalSet(eval_split(source, task, access, language, "dev", "all", pipeline))
         for language in ("qaa", "qab")
     ]
     eval_pass = EvalPass(eval_sets, 64)
@@ -205,11 +209,11 @@ def test_a_kind_goes_the_whole_path_and_micro_batches_change_nothing(
     own.make(tmp_path / "whole", *overrides)
     own.make(tmp_path / "parts", *overrides, micro_batch=4, zero_stage=2)
     *_, target, evaluation = own.path(*overrides)
-    one, other = (
+    first, second = (
         load_file(tmp_path / root / "stages" / target.key / "model.safetensors")
         for root in ("whole", "parts")
     )
-    assert_trained_alike(one, other, task_named(name).kind, atol=1e-4)
+    assert_trained_alike(first, second, task_named(name).kind, atol=1e-4)
     store = StageStore(tmp_path / "whole")
     record, trained = store.record(evaluation.key), store.record(target.key)
     assert record is not None

@@ -58,9 +58,9 @@ def weights(root: Path, stage: Stage) -> dict[str, torch.Tensor]:
     """All that a stage left: encoder and heads."""
     folder = StageStore(root).folder(stage.key)
     return {
-        name: one
+        name: tensor
         for file in ("model", "network")
-        for name, one in load_file(folder / f"{file}.safetensors").items()
+        for name, tensor in load_file(folder / f"{file}.safetensors").items()
     }
 
 
@@ -103,13 +103,13 @@ def test_heads_that_a_step_does_not_use_move_alike_under_every_runtime(
     mixed: Bench, made: Callable[..., Path], change: dict[str, int]
 ) -> None:
     stage = intermediate(mixed, *MIXED)
-    one, other = weights(made(), stage), weights(made(**change), stage)
+    first, second = weights(made(), stage), weights(made(**change), stage)
     assert torch.nn.functional.linear is torch._C._nn.linear, "ZeRO 3 leaves nothing behind"
-    assert one.keys() == other.keys()
-    for part in (one, other):
+    assert first.keys() == second.keys()
+    for part in (first, second):
         for name in NO_GRADIENT:
             del part[name]
-    assert_trained_alike(one, other, atol=1e-4)
+    assert_trained_alike(first, second, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ def test_an_interrupted_mixture_goes_on_to_the_same_bits(
     mixed: Bench, made: Callable[..., Path], tmp_path: Path, runtime: dict[str, int]
 ) -> None:
     broken = mixed.walk(tmp_path, *MIXED, **runtime)
-    next(one for one in broken if isinstance(one, Evaluated))
+    next(event for event in broken if isinstance(event, Evaluated))
     stop(broken)
     stage = intermediate(mixed, *MIXED)
     progress = StageStore(tmp_path).find_progress(stage.key)
     assert progress is not None
     assert progress.step == 11, "half of 22 steps"
     until_intermediate(mixed, tmp_path, *MIXED, **runtime)
-    one, other = weights(made(**runtime), stage), weights(tmp_path, stage)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = weights(made(**runtime), stage), weights(tmp_path, stage)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 FEW = [
@@ -149,12 +149,12 @@ def test_a_larger_size_of_a_mixture_goes_on_from_the_trunk_of_a_smaller(
     small, large = ([*FEW, f"intermediate.size={size}"] for size in (80, 160))
     until_intermediate(mixed, tmp_path / "alone", *large, evaluations=1)
     first = mixed.make(tmp_path / "climbed", *small, evaluations=1)
-    kinds = [one.stage.kind for one in first if isinstance(one, Committed)]
+    kinds = [ids.stage.kind for ids in first if isinstance(ids, Committed)]
     assert kinds == ["trunk", "intermediate", "target", "evaluate"], "its encoder is carried over"
     until_intermediate(mixed, tmp_path / "climbed", *large, evaluations=1)
     stage = intermediate(mixed, *large)
-    one, other = (weights(tmp_path / root, stage) for root in ("alone", "climbed"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    left, right = (weights(tmp_path / root, stage) for root in ("alone", "climbed"))
+    assert all(torch.equal(left[name], right[name]) for name in left)
     trunk = next(stage for stage in mixed.path(*large) if stage.kind == "trunk")
     record = StageStore(tmp_path / "climbed").record(trunk.key)
     assert record is not None
@@ -177,7 +177,7 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench, tmp_path: Path) -> Non
     for step in range(setup.num_steps):
         rate = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / setup.num_steps)
         optimizer.param_groups[0]["lr"] = rate
-        batch = {name: torch.from_numpy(one) for name, one in setup.batches.batch(step).items()}
+        batch = {name: torch.from_numpy(array) for name, array in setup.batches.batch(step).items()}
         batch["denominator"] = (batch["labels"] != -100).sum().float()
         optimizer.zero_grad()
         setup.network(batch).backward()

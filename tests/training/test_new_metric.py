@@ -22,8 +22,8 @@ def scored_by(bench: Bench, monkeypatch: pytest.MonkeyPatch, *metrics: str) -> B
     task = task_named("toy-paraphrase").model_copy(update={"metrics": metrics})
     read = tasks._read_task
     monkeypatch.setattr(tasks, "_read_task", lambda name: task if name == task.name else read(name))
-    told = replace(bench.facts.tasks[task.name], metrics=metrics)
-    facts = replace(bench.facts, tasks={**bench.facts.tasks, task.name: told})
+    changed = replace(bench.facts.tasks[task.name], metrics=metrics)
+    facts = replace(bench.facts, tasks={**bench.facts.tasks, task.name: changed})
     return replace(bench, facts=facts)
 
 
@@ -36,9 +36,12 @@ def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
         return {event.stage.kind: event for event in events if isinstance(event, Committed)}
 
     first = made("accuracy")
-    assert not any(one.reused for one in first.values())
+    assert not any(event.reused for event in first.values())
     then = made("accuracy", "macro_f1")
-    assert {kind: one.reused for kind, one in then.items()} == {"target": True, "evaluate": False}
+    assert {kind: event.reused for kind, event in then.items()} == {
+        "target": True,
+        "evaluate": False,
+    }
     scores = then["evaluate"].record.scores
     assert objective_value(scores, Objective(metric="macro_f1"), "qaa") == pytest.approx(
         next(score.value for score in scores if (score.split, score.metric) == ("dev", "macro_f1"))
@@ -47,4 +50,4 @@ def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
     assert accuracy == [
         score for score in first["evaluate"].record.scores if score.metric == "accuracy"
     ]
-    assert all(one.reused for one in made("accuracy", "macro_f1").values())
+    assert all(event.reused for event in made("accuracy", "macro_f1").values())

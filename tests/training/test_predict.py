@@ -38,21 +38,21 @@ def loaded(task: Task) -> Loaded:
     network = build_network(
         load_encoder(model, tokenizer, 0), task.kind, NoFusion(), len(task.labels), 0
     )
-    told = Exported(
+    metadata = Exported(
         sweep="s", trial=0, configuration=0, seed=0, params={}, objective=0.5, selection="",
         model="m", task=task.name, kind=task.kind, labels=task.labels, source_language="qaa",
         fusion={"method": "none"}, max_length=MAX_LENGTH,
         tasks={task.name: task.model_dump(mode="json")}, stages=(), languages=("qaa",), scores=(),
         versions={},
     )  # fmt: skip
-    return Loaded(network.eval(), tokenizer, told)
+    return Loaded(network.eval(), tokenizer, metadata)
 
 
 def test_a_task_with_fields_of_a_newer_version_is_read() -> None:
     task = task_named(TASKS[0])
-    told = loaded(task).metadata
-    newer = {task.name: {**told.tasks[task.name], "reviewed": True}}
-    assert _task_of(told.model_copy(update={"tasks": newer})) == task
+    metadata = loaded(task).metadata
+    newer = {task.name: {**metadata.tasks[task.name], "reviewed": True}}
+    assert _task_of(metadata.model_copy(update={"tasks": newer})) == task
 
 
 def test_every_kind_that_is_predicted_is_predicted_here() -> None:
@@ -70,25 +70,29 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
         TextPipeline(model.tokenizer, "toy", MAX_LENGTH, tmp_path),
     )  # fmt: skip
     found = predict(model, split.examples)
-    assert [one.example for one in found] == list(split.examples)
-    answers = [one.answer for one in found]
+    assert [prediction.example for prediction in found] == list(split.examples)
+    answers = [prediction.answer for prediction in found]
     scored = kind_of(task).score(Predictions("qab", split.gold, answers))
     assert [scored] == score(model.network, EvalPass([EvalSet(split)], 64))
     check_probabilities(task, found)
 
 
 def check_probabilities(task: Task, found: list[Prediction]) -> None:
-    for one in found:
+    for prediction in found:
         if task.kind == "score":
-            assert one.probability is None
+            assert prediction.probability is None
         elif task.kind == "tag":
-            assert len(one.probability) == len(one.answer)
-            assert all(1 / len(task.labels) <= value <= 1 for value in one.probability)
+            assert len(prediction.probability) == len(prediction.answer)
+            assert all(1 / len(task.labels) <= value <= 1 for value in prediction.probability)
         else:
-            assert 0 < one.probability <= 1
-        if one.by_label is not None:
-            assert one.by_label[str(one.answer)] == max(one.by_label.values()) == one.probability
-            assert np.isclose(sum(one.by_label.values()), 1)
+            assert 0 < prediction.probability <= 1
+        if prediction.by_label is not None:
+            assert (
+                prediction.by_label[str(prediction.answer)]
+                == max(prediction.by_label.values())
+                == prediction.probability
+            )
+            assert np.isclose(sum(prediction.by_label.values()), 1)
 
 
 def test_every_word_of_a_long_sentence_has_a_tag() -> None:
@@ -106,9 +110,9 @@ def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
     task = task_named("toy-qa")
     model = loaded(task)
     example = next(
-        one
-        for one in ToySource(0).read(task, "qaa", "test")
-        if sum(len(part) for part in one.sentences()) + 3 <= MAX_LENGTH
+        example
+        for example in ToySource(0).read(task, "qaa", "test")
+        if sum(len(part) for part in example.sentences()) + 3 <= MAX_LENGTH
     )
     (found,) = predict(model, [example])
     question, passage = example.sentences()
@@ -135,12 +139,12 @@ def test_labels_change_nothing(name: str) -> None:
     examples = ToySource(0).read(task, "qab", "test")[:40]
     golds = [example.gold for example in examples]
     mixed = tuple(
-        with_gold_of(one, examples[(place + 1) % 40]) for place, one in enumerate(examples)
+        with_gold_of(example, examples[(place + 1) % 40]) for place, example in enumerate(examples)
     )
-    assert [one.gold for one in mixed] != golds
-    for one, other in zip(predict(model, examples), predict(model, mixed), strict=True):
-        assert one.answer == other.answer
-        assert one.probability == other.probability
+    assert [example.gold for example in mixed] != golds
+    for first, second in zip(predict(model, examples), predict(model, mixed), strict=True):
+        assert first.answer == second.answer
+        assert first.probability == second.probability
 
 
 def with_gold_of(example, other):  # type: ignore[no-untyped-def]

@@ -64,9 +64,9 @@ def alone(
 
 
 def assert_same(
-    bench: Bench, kind: str, one: tuple[Path, Trace], other: tuple[Path, Trace]
+    bench: Bench, kind: str, single: tuple[Path, Trace], other: tuple[Path, Trace]
 ) -> None:
-    (root, trace), (other_root, other_trace) = one, other
+    (root, trace), (other_root, other_trace) = single, other
     assert other_trace.seen == trace.seen
     assert other_trace.losses == pytest.approx(trace.losses, abs=LOSS_ATOL)
     assert_weights(bench, kind, root, other_root)
@@ -117,10 +117,10 @@ def test_two_workers_train_in_mixed_precision(
     bench: Bench, pair: Pair, tmp_path: Path, zero_stage: int
 ) -> None:
     overrides = (*PLAIN, *KINDS["hybrid"], "resources.precision=bf16-mixed")
-    one = follow(bench, Job(tmp_path / "one", overrides, {}, None))
+    single = follow(bench, Job(tmp_path / "one", overrides, {}, None))
     two = pair.follow(tmp_path / "two", *overrides, zero_stage=zero_stage)
-    assert two.seen == one.seen
-    assert two.losses == pytest.approx(one.losses, rel=1e-2)
+    assert two.seen == single.seen
+    assert two.losses == pytest.approx(single.losses, rel=1e-2)
 
 
 @pytest.mark.long
@@ -169,7 +169,7 @@ def test_another_number_of_workers_goes_on_under_another_zero_stage(
     root, trace = single["hybrid"]
     assert 0 < len(begun.seen) < len(trace.seen)
     assert begun.seen + ended.seen == trace.seen, "nothing twice, nothing left out"
-    # What was scored before the interruption is told again.
+    # What was scored before the interruption is reported again.
     assert ended.losses == pytest.approx(trace.losses, abs=LOSS_ATOL)
     assert ended.losses[: len(begun.losses)] == begun.losses
     assert_weights(bench, "hybrid", root, tmp_path)

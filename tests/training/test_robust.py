@@ -50,7 +50,9 @@ def test_a_method_changes_key_weights_and_length_as_it_says(
     assert bench.path(PLAIN)[-2].key != bench.path(*override(robust))[-2].key
     assert bench.bits(tmp_path, *override(robust)) != bench.bits(tmp_path, PLAIN)
     times = 2 if robust in ("augment", "none") else 1
-    plain, robustly = (target_of(bench, tmp_path, *one) for one in ((PLAIN,), override(robust)))
+    plain, robustly = (
+        target_of(bench, tmp_path, *overrides) for overrides in ((PLAIN,), override(robust))
+    )
     assert robustly.num_examples == times * plain.num_examples
 
 
@@ -69,7 +71,7 @@ def test_interrupted_training_goes_on_to_the_same_bits(
             break
     stop(broken)
     resumed = bench.make(tmp_path / "broken", *override(robust), **runtime)
-    assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
+    assert any(event.is_replay for event in resumed if isinstance(event, Evaluated))
     assert bench.bits(tmp_path / "broken", *override(robust)) == bench.bits(
         tmp_path / "whole", *override(robust)
     )
@@ -85,11 +87,11 @@ def test_accumulation_and_sharding_move_weights_by_rounding_alone(
     bench.make(tmp_path / "one", *override(robust))
     bench.make(tmp_path / "other", *override(robust), **change)
     key = bench.path(*override(robust))[-2].key
-    one, other = (
+    first, second = (
         load_file(tmp_path / name / "stages" / key / "model.safetensors")
         for name in ("one", "other")
     )
-    assert_trained_alike(one, other, atol=2e-4)
+    assert_trained_alike(first, second, atol=2e-4)
 
 
 ATTACK = AdversarialRobust(method="adversarial", steps=5, step_size=0.03, epsilon=0.08, norm="l2")

@@ -33,17 +33,18 @@ def test_the_last_evaluation_is_what_the_trial_is_selected_by(bench: Bench, tmp_
         overrides = [f"objective={{metric: accuracy, languages: [{', '.join(languages)}]}}"]
         objective = sweep_of(parse_document(TINY, "tiny.yaml", overrides)).settings.objective
         on_the_way = [
-            intermediate_value(one.metrics, one.by_language, languages, "accuracy") for one in seen
+            intermediate_value(event.metrics, event.by_language, languages, "accuracy")
+            for event in seen
         ]
         assert len(on_the_way) == 2
         assert on_the_way[-1] == objective_value(scores, objective, "qaa")
     # What is watched shapes nothing, and is there when the stage is found again.
     plain, unwatched = walked(tmp_path / "b")
-    assert [one.by_language for one in plain] == [{}, {}]
-    assert [one.record.files for one in unwatched] == [one.record.files for one in made]
+    assert [event.by_language for event in plain] == [{}, {}]
+    assert [event.record.files for event in unwatched] == [event.record.files for event in made]
     again, _ = walked(tmp_path / "a", **watching)
-    assert [one.is_replay for one in again] == [True, True]
-    assert [one.by_language for one in again] == [one.by_language for one in seen]
+    assert [event.is_replay for event in again] == [True, True]
+    assert [event.by_language for event in again] == [event.by_language for event in seen]
 
 
 def test_nothing_is_judged_by_what_was_not_measured() -> None:

@@ -111,7 +111,7 @@ def test_a_sweep_file_that_cannot_be_read_is_one_line(
 
 @pytest.mark.parametrize("place", NO_FOLDERS, indirect=True)
 @pytest.mark.parametrize("key", ["data.root", "model"])
-def test_a_path_in_a_sweep_that_cannot_be_used_is_told_without_a_traceback(
+def test_a_path_in_a_sweep_that_cannot_be_used_is_reported_without_a_traceback(
     xlt: Xlt, tmp_path: Path, place: Path, key: str
 ) -> None:
     folder = tmp_path / "data" / "pos"

@@ -17,7 +17,7 @@ import transformers
 
 import xlt_ray
 from tests.command import Said, Xlt
-from tests.made_up import commit
+from tests.sample_results import commit
 from xlt_ray.config.checks.check_schedules import StageSize
 from xlt_ray.config.facts import Coverage
 from xlt_ray.config.sweep import SweepSpec
@@ -360,7 +360,7 @@ def test_check_says_when_selection_is_oracle_selection(xlt: Xlt, file: Path) -> 
     assert "[oracle selection]" in xlt("check", str(file), "objective.languages=all").out
 
 
-def test_problems_of_facts_are_told_as_json(xlt: Xlt, file: Path) -> None:
+def test_problems_of_facts_are_reported_as_json(xlt: Xlt, file: Path) -> None:
     said = xlt("check", str(file), "target.size=10000000", "target.max_length=4096", "--json")
     assert said.code == 2
     assert not said.json["ok"]
@@ -409,7 +409,9 @@ def test_check_tells_every_kind_of_problem_as_json(
 
 
 @pytest.mark.parametrize("content", ["a: [1", "", "a: 1\na: 2", "a: \x01"])
-def test_a_file_that_cannot_be_read_is_told_as_json_too(xlt: Xlt, file: Path, content: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported_as_json_too(
+    xlt: Xlt, file: Path, content: str
+) -> None:
     file.write_text(content)
     said = xlt("check", str(file), "--json")
     assert said.code == 2
@@ -515,7 +517,7 @@ def test_a_plan_knows_the_trials_of_the_ledger(xlt: Xlt) -> None:
     )
 
 
-def test_two_trials_are_told_why_they_do_not_share(xlt: Xlt, file: Path) -> None:
+def test_plan_says_why_two_trials_do_not_share(xlt: Xlt, file: Path) -> None:
     said = xlt("plan", str(file), "--explain", "0", "2")
     assert (said.code, said.out) == (
         0,
@@ -588,7 +590,7 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "results.md").read_text()
     table = guide.partition("## Listings as JSON")[2].partition("\n## ")[0]
 
-    def told(verb: str) -> set[str]:
+    def documented(verb: str) -> set[str]:
         (line,) = [line for line in table.splitlines() if line.startswith(f"| `xlt {verb}")]
         return set(re.findall(r"`(\w+)`", line.split("|", 3)[3]))
 
@@ -604,21 +606,23 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
         ),
     }.items():
         first = xlt(verb, "small", "--json").json[0]
-        assert set().union(*parts(first)) == told(verb)
+        assert set().union(*parts(first)) == documented(verb)
     plan = xlt("plan", file, "--json").json
     parted = xlt("plan", file, "--explain", "0", "1", "--json").json
-    assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
+    assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == documented(
+        "plan"
+    )
     check = xlt("check", file, "search.trials=0", "--json").json
     covered = {field.name for field in dataclasses.fields(Coverage)}
     read = {
         field.name for row in (Sizes, StageSize, TextShares) for field in dataclasses.fields(row)
     }
-    assert set().union(check, check["problems"][0], covered, read) == told("check")
+    assert set().union(check, check["problems"][0], covered, read) == documented("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
-    assert set().union(*listed) == told("list")
+    assert set().union(*listed) == documented("list")
     (store,) = xlt("gc", "--json").json
     frees = store["frees"] or [{}]
-    assert set().union(store, *frees, *store["stays"]) <= told("gc")
+    assert set().union(store, *frees, *store["stays"]) <= documented("gc")
 
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--version", "run"), ("--version", "x")])
@@ -644,7 +648,7 @@ def test_an_error_that_is_not_of_a_path_keeps_its_traceback(
         xlt("status")
 
 
-def test_a_full_disk_is_told_in_one_line(xlt: Xlt, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_one_line(xlt: Xlt, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Home) -> list[str]:
         raise OSError(errno.ENOSPC, "No space left on device", "/home/x")
 

@@ -39,7 +39,9 @@ def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: Path
 
 
 @pytest.mark.parametrize("verb", ["submit", "status", "trials", "logs"])
-def test_a_cluster_that_is_not_there_is_told_in_one_line(xlt: Xlt, file: Path, verb: str) -> None:
+def test_a_cluster_that_is_not_there_is_reported_in_one_line(
+    xlt: Xlt, file: Path, verb: str
+) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -110,13 +112,13 @@ def test_a_home_that_depends_on_the_folder_is_refused(sweep_from: Callable[..., 
 
 
 @pytest.mark.parametrize("home", [None, "/shared/my home"])
-def test_what_is_told_after_sending_can_be_typed(home: str | None) -> None:
+def test_what_is_reported_after_sending_can_be_typed(home: str | None) -> None:
     from ray.dashboard.modules.job.cli import job_cli_group
 
-    told = dict(next_commands("small", "xlt-small-1", "http://127.0.0.1:8265", home))
-    assert list(told) == ["follow", "look", "scores", "report", "stop", "go on"]
+    commands = dict(next_commands("small", "xlt-small-1", "http://127.0.0.1:8265", home))
+    assert list(commands) == ["follow", "look", "scores", "report", "stop", "go on"]
     verbs = get_command(app).commands  # type: ignore[attr-defined]
-    for line in told.values():
+    for line in commands.values():
         words = shlex.split(line)
         if words[0] == "xlt":
             verbs[words[1]].make_context(words[1], words[2:])

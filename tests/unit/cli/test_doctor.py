@@ -63,7 +63,7 @@ def test_versions_are_those_that_the_constraints_say() -> None:
 def test_a_fresh_home_is_sound_and_stays_empty(doctor: Doctor, home: Home) -> None:
     code, found, _ = doctor()
     assert code == 0
-    assert {one.state for one in found.values()} <= {"ok", "note"}
+    assert {finding.state for finding in found.values()} <= {"ok", "note"}
     assert {*TESTED, "python", "accelerator", "cluster", "home", "disk", "ledger", "tracking",
             "hub"} == found.keys()  # fmt: skip
     assert not [file for file in home.root.rglob("*") if file.is_file()]
@@ -93,7 +93,7 @@ def test_what_does_not_answer_is_wrong_and_its_password_is_not_shown(
 ) -> None:
     code, found, printed = doctor(override)
     assert code == 1
-    assert [one for one in found if found[one].state == "wrong"] == [name]
+    assert [check for check in found if found[check].state == "wrong"] == [name]
     assert "s3cret" not in printed
 
 

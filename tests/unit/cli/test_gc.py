@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.made_up import commit
+from tests.sample_results import commit
 from tests.unit.cli.test_cli import TEXT
 from xlt_ray.cli import app
 from xlt_ray.config.sweep import SweepSpec

@@ -32,7 +32,7 @@ def test_sweeps_that_need_data_show_how_to_check_them_in_small() -> None:
     assert shown >= {"xtreme.yaml", "xtreme-f1.yaml", "intermediate-size.yaml", "alignment.yaml"}
 
 
-@pytest.mark.parametrize(("name", "command"), IN_SMALL, ids=lambda one: one.split()[0])
+@pytest.mark.parametrize(("name", "command"), IN_SMALL, ids=lambda value: value.split()[0])
 def test_what_a_sweep_shows_in_small_passes(xlt: Xlt, name: str, command: str) -> None:
     verb, _, *overrides = shlex.split(command)
     said = xlt(verb, str(SWEEPS / name), *overrides)
@@ -150,7 +150,7 @@ search: {{trials: 1}}
 
 
 @pytest.mark.usefixtures("offline")
-def test_all_faulty_rows_of_all_splits_are_told_at_once(
+def test_all_faulty_rows_of_all_splits_are_reported_at_once(
     xlt: Xlt, tmp_path: Path, paws_file: str
 ) -> None:
     paraphrases(tmp_path / "mirror", en=[0, 1, 7, 8], de=[0, 1, 7, 7, 7, 7, 7, 7])

@@ -1,4 +1,4 @@
-"""Places outside the home that cannot be used are bad input, told in one line, without secrets."""
+"""Places outside the home that cannot be used are bad input: one line, without secrets."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def one_line(said: Said) -> str:
     return said.err
 
 
-def test_a_bucket_that_is_not_there_is_told(xlt: Xlt, file: Path, bucket: str) -> None:
+def test_a_bucket_that_is_not_there_is_reported(xlt: Xlt, file: Path, bucket: str) -> None:
     said = one_line(xlt("run", file, f"places.store={bucket}-not/there"))
     assert "places.store: s3://tests-not/there cannot be used as stage store" in said
     assert "check the name of the bucket" in said
 
 
-def test_a_kind_of_store_that_is_not_known_is_told(xlt: Xlt, file: Path) -> None:
+def test_a_kind_of_store_that_is_not_known_is_reported(xlt: Xlt, file: Path) -> None:
     said = one_line(xlt("run", file, "places.store=s4://bucket/x"))
     assert "places.store: s4://bucket/x cannot be used as stage store" in said
 
@@ -46,7 +46,9 @@ def test_a_home_that_is_a_url_is_refused(
     assert not list(tmp_path.glob("s3*"))
 
 
-def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(xlt: Xlt, file: Path) -> None:
+def test_a_ledger_that_cannot_be_reached_is_reported_without_its_password(
+    xlt: Xlt, file: Path
+) -> None:
     said = one_line(
         xlt("run", file, "places.ledger=postgresql+psycopg://ada:s3cret@127.0.0.1:9/xlt")
     )

@@ -67,15 +67,15 @@ def test_forty_trials_that_failed_alike_are_one_line_and_one_command() -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_finished", "failed_ones", "is_told"),
+    ("is_finished", "failed_ones", "is_reported"),
     [(True, [], True), (False, [], False), (True, [failed(0, "nan")], False)],
 )
 def test_everything_was_there_only_where_that_is_so(
     sweep: SweepSpec, capsys: pytest.CaptureFixture[str],
-    is_finished: bool, failed_ones: list[TrialView], is_told: bool,
+    is_finished: bool, failed_ones: list[TrialView], is_reported: bool,
 ) -> None:  # fmt: skip
     echo_summary(sweep, SweepSummary(tuple(failed_ones), None, 0, 0, is_finished, False))
-    assert ("everything was in the store" in capsys.readouterr().out) == is_told
+    assert ("everything was in the store" in capsys.readouterr().out) == is_reported
 
 
 def test_what_was_stopped_early_has_trained_and_was_not_there_already(
@@ -190,14 +190,14 @@ def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(sweep: SweepSpec
         assert part in shown.get()
 
 
-def test_parameters_whose_paths_end_alike_are_told_apart() -> None:
+def test_parameters_whose_paths_end_alike_are_distinguished() -> None:
     rates = {"intermediate.learning_rate": 1e-4, "target.learning_rate": 1e-5, "target.epochs": 3}
     assert described(replace(VIEW, assignment=rates)) == (
         "intermediate.learning_rate=0.0001 target.learning_rate=1e-05 epochs=3 seed=0"
     )
 
 
-def test_scores_of_pairs_and_averaged_weights_are_told_by_their_task(
+def test_scores_of_pairs_and_averaged_weights_are_named_by_their_task(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stage = Stage("evaluate", {}, {}, 0, None, "evaluate toy-nli")

@@ -49,19 +49,19 @@ def test_compare_json_has_the_keys_that_the_guide_names(xlt: Any) -> None:
     code, out, _ = xlt("compare", "quick/0", "quick/1", "quick/2", "--json")
     assert code == 0
     tree = json.loads(out)
-    told = GUIDE.read_text().partition("`--json` prints one object")[2]
-    named = set(re.findall(r"`(\w+)`", told))
+    section = GUIDE.read_text().partition("`--json` prints one object")[2]
+    named = set(re.findall(r"`(\w+)`", section))
     row = tree["comparisons"][0]["rows"][0]
     for part in (tree, tree["contenders"][0], tree["comparisons"][0], row):
         assert set(part) <= named, set(part) - named
     assert len(tree["comparisons"]) == 2
-    assert {one["kind"] for one in tree["comparisons"][0]["rows"]} == {
+    assert {row["kind"] for row in tree["comparisons"][0]["rows"]} == {
         "language", "mean", "mean_without_source",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["quick"], "name another one"),
         (["quick", "nowhere"], "available: fixed, quick"),
@@ -72,11 +72,11 @@ def test_compare_json_has_the_keys_that_the_guide_names(xlt: Any) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_line(
-    xlt: Any, arguments: list[str], told: str
+    xlt: Any, arguments: list[str], message: str
 ) -> None:
     code, out, err = xlt("compare", *arguments)
     assert (code, out) == (2, "")
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
 
 
@@ -94,7 +94,7 @@ def test_report_takes_groups_and_seen_languages(xlt: Any, home: Home, tmp_path: 
     assert str(home.reports("quick") / "index.html") in out
 
 
-def test_a_home_that_cannot_be_written_is_told_in_a_line(xlt: Any, home: Home) -> None:
+def test_a_home_that_cannot_be_written_is_reported_in_a_line(xlt: Any, home: Home) -> None:
     folder = home.reports("fixed")
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.command import Xlt
-from tests.made_up import commit
+from tests.sample_results import commit
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingOutage

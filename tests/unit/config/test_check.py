@@ -84,7 +84,7 @@ def relative(facts: Facts) -> Facts:
 
 
 OTHERS = ("qab", "qac", "qad")
-WORLDS: dict[str, World] = {
+FACTS_OF: dict[str, World] = {
     "plain": lambda facts: facts,
     "wide": wide,
     "ranking": ranking,
@@ -134,7 +134,7 @@ class Case(NamedTuple):
     overrides: str
     key: str
     says: str
-    world: str = "plain"
+    variant: str = "plain"
 
 
 CASES = [
@@ -341,23 +341,23 @@ def problems(sweep_from: ReadSweep, facts: Facts) -> Problems:
 def test_a_problem_is_found_by_its_check(
     problems: Problems, sweep_from: ReadSweep, facts: Facts, case: Case
 ) -> None:
-    world = WORLDS[case.world](facts)
-    by_key = problems(case.overrides, facts=world)
+    variant = FACTS_OF[case.variant](facts)
+    by_key = problems(case.overrides, facts=variant)
     assert set(by_key) == {case.key}
     assert case.says in str(by_key[case.key])
     sweep = sweep_from(SOUND, *split(case.overrides))
     (function,) = (function for function in CHECKS if function.__name__ == case.check)
-    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, world.model_bounds)]
-    assert any(case.key == key for trial in trials for key, *_ in function(trial, world, sweep))
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, variant.model_bounds)]
+    assert any(case.key == key for trial in trials for key, *_ in function(trial, variant, sweep))
 
 
 def test_every_check_has_a_case() -> None:
     assert {case.check for case in CASES} == {function.__name__ for function in CHECKS}
-    assert {case.world for case in CASES} <= set(WORLDS)
+    assert {case.variant for case in CASES} <= set(FACTS_OF)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "world"),
+    ("overrides", "variant"),
     [
         ("", "plain"),
         ("", "words"),
@@ -430,9 +430,9 @@ def test_every_check_has_a_case() -> None:
     ],
 )  # fmt: skip
 def test_a_sound_sweep_has_no_problem(
-    problems: Problems, facts: Facts, overrides: str, world: str
+    problems: Problems, facts: Facts, overrides: str, variant: str
 ) -> None:
-    assert problems(overrides, facts=WORLDS[world](facts)) == {}
+    assert problems(overrides, facts=FACTS_OF[variant](facts)) == {}
 
 
 def test_a_retrieval_task_cannot_be_trained(problems: Problems, facts: Facts) -> None:
@@ -580,7 +580,7 @@ def test_progress_has_one_interval(sweep_from: ReadSweep) -> None:
         sweep_from(SOUND, "progress={share: 0.02, every: 60}")
 
 
-def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: Facts) -> None:
+def test_all_problems_of_all_probes_are_reported_once(sweep_from: ReadSweep, facts: Facts) -> None:
     sweep = sweep_from(
         SOUND,
         "target.size={choice: [10, 2000, 3000]}",
@@ -594,7 +594,7 @@ def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: 
     ]  # fmt: skip
 
 
-def test_a_language_that_is_lacking_is_told_with_the_nearest(
+def test_a_language_that_is_lacking_is_reported_with_the_nearest(
     sweep_from: ReadSweep, facts: Facts
 ) -> None:
     asked = ("target.source_language=qaaa", "align={objective: tlm, languages: [qabb, qac]}")

@@ -46,16 +46,16 @@ ReadSweep = Callable[..., SweepSpec]
 
 @pytest.fixture
 def asked(sweep_from: ReadSweep, facts: Facts) -> Callable[..., dict[str, Any]]:
-    """``asked(point)``: the assignment that is asked first; raises what a user would be told."""
+    """``asked(point)``: the assignment that is asked first; raises what a user would see."""
 
     def ask(point: str, *overrides: str) -> dict[str, Any]:
         sweep = sweep_from(TEXT.replace("POINT", point), *overrides)
         problems = check(sweep, facts)
         if problems:
             raise SpecErrors(problems)
-        ticket = rehearsal(sweep).ask(sweep, facts.model_bounds)
-        assert ticket is not None
-        return dict(ticket.assignment)
+        asked_trial = rehearsal(sweep).ask(sweep, facts.model_bounds)
+        assert asked_trial is not None
+        return dict(asked_trial.assignment)
 
     return ask
 
@@ -142,9 +142,9 @@ def test_what_cannot_be_placed_is_refused_with_its_place_and_a_remedy(
 ) -> None:
     with pytest.raises(SpecErrors) as caught:
         asked(point)
-    told = {problem.key: problem for problem in caught.value.problems}
-    assert f"search.first.0.{key}" in told, told
-    error = told[f"search.first.0.{key}"]
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert f"search.first.0.{key}" in problems, problems
+    error = problems[f"search.first.0.{key}"]
     assert (error.file, error.line) == ("f.yaml", 22)
     assert says in str(error)
     assert error.remedy
@@ -169,10 +169,10 @@ def test_whatever_a_sweep_can_draw_can_be_asked_first(
 ) -> None:
     """A point of some of the keys of a drawn assignment is refused, or asked as it is."""
     sweep = sweep_from(TEXT.replace("POINT", "{}"), f"search.seed={data.draw(st.integers(0, 999))}")
-    ticket = rehearsal(sweep).ask(sweep, bounds)
-    assert ticket is not None
-    keys = data.draw(st.sets(st.sampled_from(sorted(ticket.assignment))))
-    point = {key: ticket.assignment[key] for key in sorted(keys)}
+    asked_trial = rehearsal(sweep).ask(sweep, bounds)
+    assert asked_trial is not None
+    keys = data.draw(st.sets(st.sampled_from(sorted(asked_trial.assignment))))
+    point = {key: asked_trial.assignment[key] for key in sorted(keys)}
     try:
         again = sweep_from(TEXT.replace("POINT", "{}"), f"search.first={json.dumps([point])}")
         problems = point_problems(again, bounds)
@@ -181,7 +181,7 @@ def test_whatever_a_sweep_can_draw_can_be_asked_first(
     except SpecErrors:
         needed = {"target.fusion.layer": "target.fusion", "align.steps": "align"}
         assert any(key in keys and block not in keys for key, block in needed.items()) or (
-            "model" not in keys and ticket.assignment["target.fusion.layer"] > 1  # type: ignore[operator]
+            "model" not in keys and asked_trial.assignment["target.fusion.layer"] > 1  # type: ignore[operator]
         )
         return
     first = rehearsal(again).ask(again, bounds)

@@ -15,7 +15,7 @@ from xlt_ray.config.model_presets import (
 PLAIN = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "xlm", "electra", "distilbert")
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda one: one.name)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_shapes_are_possible(preset):
     assert preset.hidden_size % preset.num_heads == 0
     assert preset.vocabulary_size * preset.hidden_size < 1.1 * preset.num_parameters or (
@@ -26,7 +26,7 @@ def test_shapes_are_possible(preset):
 @pytest.mark.parametrize(
     "preset",
     [preset for preset in PRESETS if preset.architecture in PLAIN],
-    ids=lambda one: one.name,
+    ids=lambda value: value.name,
 )
 def test_parameters_of_plain_transformers_follow_from_their_shape(preset):
     width = preset.hidden_size
@@ -36,7 +36,7 @@ def test_parameters_of_plain_transformers_follow_from_their_shape(preset):
     assert counted == pytest.approx(preset.num_parameters, rel=0.01)
 
 
-def test_ids_are_told_apart_and_found_by_their_short_names():
+def test_ids_are_distinguished_and_found_by_their_short_names():
     names = [name for preset in PRESETS for name in preset.names]
     assert len(set(names)) == len(names)
     assert all(find_preset(name) in PRESETS for name in names)
@@ -45,7 +45,7 @@ def test_ids_are_told_apart_and_found_by_their_short_names():
 
 
 @pytest.mark.parametrize("gpu", [24e9, 80e9])
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda one: one.name)
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)
 def test_what_is_recommended_fits_and_fewer_gpus_do_not(preset, gpu):
     needs = estimate(preset, gpu_bytes=gpu)
     held = state_bytes(preset.num_parameters, needs.num_gpus, needs.zero_stage)

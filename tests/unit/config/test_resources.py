@@ -73,7 +73,7 @@ def test_a_table_that_was_kept_beside_a_ledger_reads_the_same(
 
 
 @pytest.mark.parametrize(
-    ("resources", "place", "told"),
+    ("resources", "place", "message"),
     [
         ("  gpus_per_worker: 0.25\n  workers: 2\n", "t.yaml:7: resources.gpus_per_worker",
          "NCCL refuses two processes of a group on one GPU"),
@@ -100,11 +100,11 @@ def test_a_table_that_was_kept_beside_a_ledger_reads_the_same(
     ],
 )  # fmt: skip
 def test_what_cannot_be_together_is_refused_where_it_stands(
-    resources: str, place: str, told: str
+    resources: str, place: str, message: str
 ) -> None:
     (only,) = problems(resources)
     assert only.startswith(place), only
-    assert told in only
+    assert message in only
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_what_can_be_together_is_taken(resources: str) -> None:
 def test_check_names_models_of_the_table_that_no_trial_has(facts: Facts) -> None:
     here = Facts({name: facts.models[name] for name in ("toy:2x64", "toy:4x64")}, facts.tasks)
     sweep = read("  by_model:\n    toy:2x64: {workers: 2}\n    toy:4x46: {workers: 2}\n")
-    (only,) = (str(one) for one in check(sweep, here))
+    (only,) = (str(problem) for problem in check(sweep, here))
     assert only.startswith("t.yaml:9: resources.by_model.toy:4x46: no trial of this sweep")
     assert "did you mean toy:4x64?" in only
 

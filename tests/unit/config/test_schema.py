@@ -40,7 +40,7 @@ def validator() -> object:
     return jsonschema.Draft202012Validator(schema)
 
 
-@pytest.mark.parametrize("file", SWEEPS, ids=lambda one: one.name)
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.name)
 def test_every_sweep_of_the_project_fits_the_schema(validator: object, file: Path) -> None:
     validator.validate(read_document(file).tree)  # type: ignore[attr-defined]
 

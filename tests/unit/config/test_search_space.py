@@ -62,13 +62,13 @@ def at_random(seed: int) -> Any:
 
 scalars = st.one_of(st.none(), st.text("abc", max_size=2), st.integers(-5, 5))
 int_ranges = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 3)).map(
-    lambda one: {"int": [one[0], one[0] + one[1]], "step": one[2]}
+    lambda drawn: {"int": [drawn[0], drawn[0] + drawn[1]], "step": drawn[2]}
 )
 
 
 def choices(options: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.lists(
-        options, min_size=1, max_size=3, unique_by=lambda one: json.dumps(one, sort_keys=True)
+        options, min_size=1, max_size=3, unique_by=lambda option: json.dumps(option, sort_keys=True)
     ).map(lambda found: {"choice": found})
 
 
@@ -162,12 +162,12 @@ def test_probes_end_at_their_limit_and_try_single_values_first() -> None:
     first = [assignment for _, assignment in probes(space, limit=1 + 9 * 3)]
     assert len(first) == 1 + 9 * 3
     for index in range(9):
-        assert {one[f"target.k{index}"] for one in first} == {0, 1, 2}
+        assert {assignment[f"target.k{index}"] for assignment in first} == {0, 1, 2}
 
 
 @given(spaces)
 def test_a_grid_lists_every_assignment_exactly_once(space: Space) -> None:
-    listed = [tuple(sorted(one.items(), key=repr)) for one in grid(space, bounds)]
+    listed = [tuple(sorted(assignment.items(), key=repr)) for assignment in grid(space, bounds)]
     assert len(listed) == len(set(listed))
     for seed in range(20):
         _, assignment = draw(space, at_random(seed), bounds)

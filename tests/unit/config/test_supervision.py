@@ -17,7 +17,7 @@ OTHERS = ("qab", "qac", "qad")
 
 
 @pytest.fixture
-def told(facts: Facts) -> Callable[..., str]:
+def supervision(facts: Facts) -> Callable[..., str]:
     """What a trial on parallel rows of three labels is called."""
     nli = replace(facts.tasks["nli"], is_parallel=True)
     again = replace(nli, name="again", version=2)
@@ -37,12 +37,14 @@ def told(facts: Facts) -> Callable[..., str]:
     return tell
 
 
-def test_labels_of_the_source_language_alone_are_zero_shot(told: Callable[..., str]) -> None:
-    assert told() == "zero-shot"
-    assert told({"ratio": 0.5, "text": "switched"}) == "zero-shot"
-    assert told({"ratio": 0.5}, target={"task": "tags"}) == "zero-shot", "a lexicon is no label"
-    assert told(align={"objective": "tlm"}) == "zero-shot", "nor is parallel text"
-    assert told(intermediate={"task": "pairs"}) == "zero-shot"
+def test_labels_of_the_source_language_alone_are_zero_shot(supervision: Callable[..., str]) -> None:
+    assert supervision() == "zero-shot"
+    assert supervision({"ratio": 0.5, "text": "switched"}) == "zero-shot"
+    assert supervision({"ratio": 0.5}, target={"task": "tags"}) == "zero-shot", (
+        "a lexicon is no label"
+    )
+    assert supervision(align={"objective": "tlm"}) == "zero-shot", "nor is parallel text"
+    assert supervision(intermediate={"task": "pairs"}) == "zero-shot"
 
 
 @pytest.mark.parametrize(
@@ -55,32 +57,34 @@ def test_labels_of_the_source_language_alone_are_zero_shot(told: Callable[..., s
     ],
 )
 def test_translated_text_in_a_scored_language_is_translate_train(
-    told: Callable[..., str], hybrid: dict[str, Any], languages: tuple[str, ...]
+    supervision: Callable[..., str], hybrid: dict[str, Any], languages: tuple[str, ...]
 ) -> None:
-    assert told(hybrid) == f"translate-train ({', '.join(languages)})"
+    assert supervision(hybrid) == f"translate-train ({', '.join(languages)})"
 
 
-def test_a_language_that_is_not_scored_does_not_count(told: Callable[..., str]) -> None:
+def test_a_language_that_is_not_scored_does_not_count(supervision: Callable[..., str]) -> None:
     only = {"evaluate": {"languages": ["qab"]}}
-    assert told({"ratio": 0.5, "languages": ["qac"]}, **only) == "zero-shot"
-    assert told({"ratio": 0.5}, **only) == "translate-train (qab)"
+    assert supervision({"ratio": 0.5, "languages": ["qac"]}, **only) == "zero-shot"
+    assert supervision({"ratio": 0.5}, **only) == "translate-train (qab)"
     further = {"evaluate": {"languages": ["qab"], "also": ["again"]}}
-    assert told({"ratio": 0.5, "languages": ["qac"]}, **further) == "zero-shot"
+    assert supervision({"ratio": 0.5, "languages": ["qac"]}, **further) == "zero-shot"
 
 
-def test_intermediate_tasks_in_scored_languages_are_told_apart(told: Callable[..., str]) -> None:
+def test_intermediate_tasks_in_scored_languages_are_distinguished(
+    supervision: Callable[..., str],
+) -> None:
     other = {"task": "tags", "languages": ["qaa", "qab"]}
-    assert told(intermediate=other) == "intermediate labels (qab)"
+    assert supervision(intermediate=other) == "intermediate labels (qab)"
     same = {"task": "again", "languages": ["qaa", "qac"]}
-    assert told(intermediate=same) == "translate-train (qac)"
+    assert supervision(intermediate=same) == "translate-train (qac)"
     both = {"task": ["again", "tags"], "languages": ["qab", "qac"]}
-    assert told(intermediate=both) == "translate-train (qab, qac); intermediate labels (qab)"
+    assert supervision(intermediate=both) == "translate-train (qab, qac); intermediate labels (qab)"
     elsewhere = {"task": "tags", "source_language": "qab"}
-    assert told(intermediate=elsewhere) == "intermediate labels (qab)"
+    assert supervision(intermediate=elsewhere) == "intermediate labels (qab)"
 
 
-def test_few_shots_stand_before_the_rest(told: Callable[..., str]) -> None:
+def test_few_shots_stand_before_the_rest(supervision: Callable[..., str]) -> None:
     shots = {"few_shot": {"language": "qab", "shots": 4}}
-    assert told(**shots) == "few-shot (qab)"
-    assert told({"ratio": 0.5}, **shots) == "few-shot (qab); translate-train (qab)"
-    assert told({"ratio": 0.5, "languages": ["qac"]}, **shots) == "few-shot (qab)"
+    assert supervision(**shots) == "few-shot (qab)"
+    assert supervision({"ratio": 0.5}, **shots) == "few-shot (qab); translate-train (qab)"
+    assert supervision({"ratio": 0.5, "languages": ["qac"]}, **shots) == "few-shot (qab)"

@@ -1,4 +1,4 @@
-"""Each kind of mistake is told with file, line, key, what is wrong and what would be right."""
+"""Each kind of mistake is reported with file, line, key, what is wrong and what would be right."""
 
 from __future__ import annotations
 
@@ -98,25 +98,25 @@ ReadSweep = Callable[..., SweepSpec]
          "evaluate.examples", "a grid cannot list"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_place_and_remedy(
+def test_a_mistake_is_reported_with_its_place_and_remedy(
     sweep_from: ReadSweep, old: str, new: str, line: int, key: str, says: str
 ) -> None:
     assert old in SOUND
     with pytest.raises(SpecErrors) as caught:
         sweep_from(SOUND.replace(old, new))
-    told = {problem.key: problem for problem in caught.value.problems}
-    assert key in told
-    assert told[key].line == line
-    assert told[key].file == "f.yaml"
-    assert says in str(told[key])
-    assert not re.search(r"[.;] [A-Z]|[.]$", str(told[key])), "one sentence, in lower case"
+    problems = {problem.key: problem for problem in caught.value.problems}
+    assert key in problems
+    assert problems[key].line == line
+    assert problems[key].file == "f.yaml"
+    assert says in str(problems[key])
+    assert not re.search(r"[.;] [A-Z]|[.]$", str(problems[key])), "one sentence, in lower case"
 
 
 def test_the_sound_file_is_sound(sweep_from: ReadSweep) -> None:
     assert sweep_from(SOUND).name == "t"
 
 
-def test_all_problems_are_told_at_once(sweep_from: ReadSweep) -> None:
+def test_all_problems_are_reported_at_once(sweep_from: ReadSweep) -> None:
     text = """
 name: a b
 data: {source: toy}
@@ -126,8 +126,8 @@ serch: {trials: 1}
 """
     with pytest.raises(SpecErrors) as caught:
         sweep_from(text)
-    told = {(problem.key, problem.line) for problem in caught.value.problems}
-    assert told >= {
+    places = {(problem.key, problem.line) for problem in caught.value.problems}
+    assert places >= {
         ("name", 2),
         ("model.nam", 4),
         ("target.epochs", 5),

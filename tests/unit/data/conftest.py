@@ -17,8 +17,8 @@ from xlt_ray.data.text.pipeline import TextPipeline
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def word_tokenizer(words, template="bert", *, is_told=True):
-    """``is_told``: the tokenizer lists token types among its input names."""
+def word_tokenizer(words, template="bert", *, is_reported=True):
+    """``is_reported``: the tokenizer lists token types among its input names."""
     numbers = {word: number for number, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -38,7 +38,7 @@ def word_tokenizer(words, template="bert", *, is_told=True):
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_input_names=[*names, "token_type_ids"] if is_told else names,
+        model_input_names=[*names, "token_type_ids"] if is_reported else names,
     )
 
 

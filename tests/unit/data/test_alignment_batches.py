@@ -37,9 +37,9 @@ def original(batch):
 def test_a_batch_follows_from_seed_and_step_alone(batches, settings):
     first, second, other = batches(settings), batches(settings), batches(settings, seed=1)
     for step in (5, 0, 3):
-        one, again = first.batch(step), second.batch(step)
-        assert all(np.array_equal(one[key], again[key]) for key in one)
-        assert not np.array_equal(one["input_ids"], other.batch(step)["input_ids"])
+        batch, again = first.batch(step), second.batch(step)
+        assert all(np.array_equal(batch[key], again[key]) for key in batch)
+        assert not np.array_equal(batch["input_ids"], other.batch(step)["input_ids"])
 
 
 @every

@@ -38,11 +38,11 @@ def test_f1_counts_a_token_as_often_as_it_stands():
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
-def test_f1_is_symmetric_and_full_for_the_same_bag(one, other):
-    value = token_f1(tuple(one), tuple(other))
-    assert value == token_f1(tuple(other), tuple(one))
-    assert (value == 1.0) == (sorted(one) == sorted(other))
-    assert value >= exact_match(tuple(one), tuple(other))
+def test_f1_is_symmetric_and_full_for_the_same_bag(first, other):
+    value = token_f1(tuple(first), tuple(other))
+    assert value == token_f1(tuple(other), tuple(first))
+    assert (value == 1.0) == (sorted(first) == sorted(other))
+    assert value >= exact_match(tuple(first), tuple(other))
 
 
 def test_the_nearest_gold_answer_counts_and_scores_are_means_over_questions():
@@ -82,14 +82,14 @@ def test_no_answer_is_right_or_wrong_as_a_whole():
 
 def version_two(answers: tuple[str, ...], said: str) -> dict[str, float]:
     """SQuAD v2's script, written anew: of one question."""
-    told = [answer for answer in answers if normalised(answer, "squad", "en")] or [""]
+    right = [answer for answer in answers if normalised(answer, "squad", "en")] or [""]
     best = {"f1": 0.0, "em": 0.0}
-    for one, other in (
-        (normalised(a, "squad", "en"), normalised(said, "squad", "en")) for a in told
+    for first, second in (
+        (normalised(a, "squad", "en"), normalised(said, "squad", "en")) for a in right
     ):
-        same = sum(min(one.count(word), other.count(word)) for word in set(one))
-        f1 = 2 * same / (len(one) + len(other)) if one and other else float(one == other)
-        best = {"f1": max(best["f1"], f1), "em": max(best["em"], float(one == other))}
+        same = sum(min(first.count(word), second.count(word)) for word in set(first))
+        f1 = 2 * same / (len(first) + len(second)) if first and second else float(first == second)
+        best = {"f1": max(best["f1"], f1), "em": max(best["em"], float(first == second))}
     return best
 
 

@@ -71,9 +71,9 @@ def test_a_word_is_drawn_evenly_from_itself_and_its_neighbours(copies, make_toke
 
 
 def test_a_copy_follows_from_seed_and_number_alone(copies):
-    one, again, other = copies(9), copies(9), copies(9, seed=1)
+    copied, again, other = copies(9), copies(9), copies(9, seed=1)
     numbers = list(range(27))
-    first = [one[number].pieces.tolist() for number in numbers]
+    first = [copied[number].pieces.tolist() for number in numbers]
     assert [again[number].pieces.tolist() for number in reversed(numbers)] == first[::-1]
     assert [other[number].pieces.tolist() for number in numbers] != first
     # More copies leave those there were as they are.
@@ -124,9 +124,9 @@ def test_augmentation_without_neighbours_says_what_to_add(copies, folder):
 @pytest.fixture
 def train(toy, toy_pipeline):
     def make(augment=None, hybrid=None, size=40):
-        permit = LabelAccess("train", PARAPHRASE.name, "qaa")
+        access = LabelAccess("train", PARAPHRASE.name, "qaa")
         return train_batches(
-            toy, PARAPHRASE, permit, size, toy_pipeline(64), 20, 3,
+            toy, PARAPHRASE, access, size, toy_pipeline(64), 20, 3,
             hybrid=hybrid or Hybrid(), augment=augment,
         )  # fmt: skip
 
@@ -178,11 +178,11 @@ def test_cross_lingual_batches_keep_their_words(train):
 
 def test_rows_get_numbers_from_seed_and_step_alone(train):
     numbered, other = NumberedBatches(train(), 5), NumberedBatches(train(), 6)
-    one, again = numbered.batch(3), NumberedBatches(train(), 5).batch(3)
-    assert np.array_equal(one["noise_seed"], again["noise_seed"])
-    assert len(set(one["noise_seed"].tolist())) == 20
-    assert not np.array_equal(one["noise_seed"], other.batch(3)["noise_seed"])
-    assert not np.array_equal(one["noise_seed"], numbered.batch(4)["noise_seed"])
-    assert {name: one[name].tolist() for name in one if name != "noise_seed"} == {
+    batch, again = numbered.batch(3), NumberedBatches(train(), 5).batch(3)
+    assert np.array_equal(batch["noise_seed"], again["noise_seed"])
+    assert len(set(batch["noise_seed"].tolist())) == 20
+    assert not np.array_equal(batch["noise_seed"], other.batch(3)["noise_seed"])
+    assert not np.array_equal(batch["noise_seed"], numbered.batch(4)["noise_seed"])
+    assert {name: batch[name].tolist() for name in batch if name != "noise_seed"} == {
         name: array.tolist() for name, array in train().batch(3).items()
     }

@@ -20,9 +20,9 @@ MONOLINGUAL = Hybrid(ratio=0.0)
 @pytest.fixture
 def train(toy, toy_pipeline):
     def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, purpose="train"):
-        permit = LabelAccess(purpose, task.name, "qaa")
+        access = LabelAccess(purpose, task.name, "qaa")
         return train_batches(
-            toy, task, permit, size, toy_pipeline(64), batch_size, seed, hybrid=hybrid
+            toy, task, access, size, toy_pipeline(64), batch_size, seed, hybrid=hybrid
         )
 
     return make
@@ -38,8 +38,8 @@ def evaluate(toy, toy_pipeline):
         purpose="evaluate",
         max_length=64,
     ):
-        permit = LabelAccess(purpose, task.name, "qaa")
-        return eval_split(toy, task, permit, language, split, limit, toy_pipeline(max_length))
+        access = LabelAccess(purpose, task.name, "qaa")
+        return eval_split(toy, task, access, language, split, limit, toy_pipeline(max_length))
 
     return make
 
@@ -51,8 +51,10 @@ def texts_of(batch, tokenizer):
     ]
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+def same(first, other):
+    return first.keys() == other.keys() and all(
+        np.array_equal(first[key], other[key]) for key in first
+    )
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
@@ -136,11 +138,11 @@ def test_cross_lingual_pairs_say_their_sentences_in_different_languages(train, t
             for language in languages_of(first) & {"qaa", "qad", "qae"}
             for other in languages_of(second) & {"qaa", "qad", "qae"}
         ]
-        assert any(one != other for one, other in spoken)
-        labels = {row.label for one, _ in spoken for row in by_sentence[one, first]}
+        assert any(first != second for first, second in spoken)
+        labels = {row.label for language, _ in spoken for row in by_sentence[language, first]}
         assert PARAPHRASE.labels[label] in labels
         seen.update(spoken)
-    assert len({one for one, _ in seen}) == 3
+    assert len({language for language, _ in seen}) == 3
 
 
 def test_the_ratio_is_the_share_of_cross_lingual_batches(train):
@@ -155,8 +157,8 @@ def test_the_ratio_is_the_share_of_cross_lingual_batches(train):
 
 
 def test_the_order_of_examples_does_not_depend_on_the_ratio(train):
-    one, other = train(hybrid=Hybrid(ratio=1.0)), train()
-    assert all((one.batch(n)["labels"] == other.batch(n)["labels"]).all() for n in range(20))
+    first, second = train(hybrid=Hybrid(ratio=1.0)), train()
+    assert all((first.batch(n)["labels"] == second.batch(n)["labels"]).all() for n in range(20))
 
 
 def test_tagged_sentences_are_code_switched_and_keep_their_tags(train, toy_tokenizer):
@@ -181,9 +183,9 @@ def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
     pipeline = TextPipeline(make_tokenizer(["a", "b", "c"]), "t", 32, tmp_path / "cache")
 
     def train(**options):
-        permit = LabelAccess("train", "sick", "en")
+        access = LabelAccess("train", "sick", "en")
         source = FilesSource(tmp_path)
-        return train_batches(source, task_named("sick"), permit, "all", pipeline, 4, 0, **options)
+        return train_batches(source, task_named("sick"), access, "all", pipeline, 4, 0, **options)
 
     assert train().batch(0)["labels"].tolist() == [1] * 4
     with pytest.raises(DataError, match=r"lexicon/en-LANGUAGE\.tsv"):

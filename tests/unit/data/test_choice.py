@@ -49,8 +49,8 @@ def test_lines_of_copa_ask_for_cause_or_effect_in_words(files):
     [({"context": ""}, ("q",), ("x",)), ({"question": ""}, ("c",), ("x",))],
 )
 def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, second):
-    (one,) = files(TRAIN, {**LINE, **change}).read(SOCIAL, "en", "train")
-    assert one.sentences()[:2] == (first, second)
+    (example,) = files(TRAIN, {**LINE, **change}).read(SOCIAL, "en", "train")
+    assert example.sentences()[:2] == (first, second)
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,8 @@ def test_a_choice_task_says_how_many_options_there_are(options):
 
 
 def test_a_whole_character_may_be_written_as_two_halves(files):
-    (one,) = files(TRAIN, {**LINE, "question": "\U0001f600"}).read(SOCIAL, "en", "train")
-    assert one.question == "\U0001f600"
+    (example,) = files(TRAIN, {**LINE, "question": "\U0001f600"}).read(SOCIAL, "en", "train")
+    assert example.question == "\U0001f600"
 
 
 @pytest.mark.parametrize("label", ["²", "x", "-1", "3"])

@@ -28,8 +28,8 @@ def sentence(length, begin=10):
 @settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 40))
 def test_a_pair_loses_from_its_longer_sentence_and_never_exceeds_the_limit(first, second, limit):
-    batch, [(one, other)] = collate([(sentence(first), sentence(second, 100))], TEMPLATE, limit)
-    kept = (one.stop - one.start, other.stop - other.start)
+    batch, [(left, right)] = collate([(sentence(first), sentence(second, 100))], TEMPLATE, limit)
+    kept = (left.stop - left.start, right.stop - right.start)
     room = limit - 3
     assert sum(kept) == min(first + second, room)
     assert batch["input_ids"].shape[1] <= limit
@@ -38,8 +38,8 @@ def test_a_pair_loses_from_its_longer_sentence_and_never_exceeds_the_limit(first
         assert kept[0] >= min(kept[1], room // 2)
     if kept[1] < second:
         assert kept[1] >= min(kept[0], room // 2)
-    assert batch["input_ids"][0, one].tolist() == list(range(10, 10 + kept[0]))
-    assert batch["input_ids"][0, other].tolist() == list(range(100, 100 + kept[1]))
+    assert batch["input_ids"][0, left].tolist() == list(range(10, 10 + kept[0]))
+    assert batch["input_ids"][0, right].tolist() == list(range(100, 100 + kept[1]))
 
 
 def test_a_batch_is_as_long_as_its_longest_row_up_to_the_limit():

@@ -1,4 +1,4 @@
-"""How much of a text a lexicon or lists of neighbours know is told before anything is trained."""
+"""How much of a text lexicons and lists of neighbours cover, reported before any training."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def found(source: FilesSource, **settings: Any) -> list[tuple[str, float]]:
     target = {"task": "pawsx", "source_language": "en", **settings.pop("target", {})}
     tree = {"data": {"source": "files", "root": "."}, "model": "m", "target": target, **settings}
     trial = TrialSpec.model_validate(tree)
-    return [(one.key, one.share) for one in coverage_of(trial, task, source)]
+    return [(coverage.key, coverage.share) for coverage in coverage_of(trial, task, source)]
 
 
 def test_a_lexicon_is_measured_on_the_training_text(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ ids = st.lists(st.integers(0, 30).map(str), unique=True)
 
 @given(ids, ids)
 def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second):
-    shared = [one for one in first if one in second]
+    shared = [place for place in first if place in second]
     if not shared:
         with pytest.raises(DataError, match="no row in common"):
             joined(rows(first, "x"), rows(second, "y"))
@@ -34,10 +34,10 @@ def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second)
     found = joined(rows(first, "x"), rows(second, "y"))
     assert [example.id for example in found.examples] == shared
     assert {(example.first, example.second) for example in found.examples} == {
-        (f"x a {one}", f"y b {one}") for one in shared
+        (f"x a {place}", f"y b {place}") for place in shared
     }
     assert found.num_dropped == len({*first} ^ {*second})
-    assert [(first[a], second[b]) for a, b in found.places] == [(one, one) for one in shared]
+    assert [(first[a], second[b]) for a, b in found.places] == [(place, place) for place in shared]
 
 
 def test_a_row_that_is_labelled_otherwise_is_no_translation():
@@ -64,8 +64,8 @@ def folder(tmp_path):
 
 
 def split_of(source, language, tokenizer, cache, limit="all", purpose="evaluate"):
-    permit, pipeline = LabelAccess(purpose, "pawsx", "en"), TextPipeline(tokenizer, "l", 16, cache)
-    return eval_split(source, task_named("pawsx"), permit, language, "test", limit, pipeline)
+    access, pipeline = LabelAccess(purpose, "pawsx", "en"), TextPipeline(tokenizer, "l", 16, cache)
+    return eval_split(source, task_named("pawsx"), access, language, "test", limit, pipeline)
 
 
 @pytest.fixture
@@ -94,9 +94,9 @@ def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, t
 
 
 def test_a_language_with_itself_is_the_language(toy, toy_pipeline):
-    task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
+    task, access = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
     pair, alone = (
-        eval_split(toy, task, permit, language, "test", 40, toy_pipeline(24))
+        eval_split(toy, task, access, language, "test", 40, toy_pipeline(24))
         for language in ("qab:qab", "qab")
     )
     assert pair.examples == alone.examples

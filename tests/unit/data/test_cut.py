@@ -1,4 +1,4 @@
-"""What ``max_length`` takes away is told beside the score, for every kind of task."""
+"""What ``max_length`` takes away is reported beside the score, for every kind of task."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_example_is_cut_where_a_row_has_no_room_for_it(tokenizer, task, examp
     examples = [example(*length) for length in lengths]
     for max_length in range(9, 20):
         split = split_of(tokenizer, task_named(task), examples, max_length)
-        assert split.cut == np.mean([length(*one) > max_length for one in lengths])
+        assert split.cut == np.mean([length(*parts) > max_length for parts in lengths])
 
 
 @settings(deadline=None, max_examples=40)

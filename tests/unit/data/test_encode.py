@@ -22,13 +22,13 @@ def framed(template, *sentences):
     return ids, types
 
 
-@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("is_reported", [True, False])
 @pytest.mark.parametrize("shape", ["bert", "roberta"])
-def test_the_template_frames_as_the_tokenizer_does(make_tokenizer, shape, is_told):
-    tokenizer = make_tokenizer(["a", "b", "c"], shape, is_told=is_told)
+def test_the_template_frames_as_the_tokenizer_does(make_tokenizer, shape, is_reported):
+    tokenizer = make_tokenizer(["a", "b", "c"], shape, is_reported=is_reported)
     template = template_of(tokenizer)
-    one, two = encode_words([["a", "b"], ["c"]], tokenizer)
-    for sentences, texts in (((one,), ["a b"]), ((one, two), ["a b", "c"])):
+    first, second = encode_words([["a", "b"], ["c"]], tokenizer)
+    for sentences, texts in (((first,), ["a b"]), ((first, second), ["a b", "c"])):
         expected = tokenizer(*texts, return_token_type_ids=True)
         ids, types = framed(template, *sentences)
         assert ids == expected["input_ids"]
@@ -48,7 +48,8 @@ def test_a_real_tokenizer_gives_the_same_pieces_as_when_it_is_called_whole():
     ids, _ = framed(template_of(tokenizer), *sentences)
     assert ids == tokenizer(*texts)["input_ids"]
     assert all(
-        len(one.ends) == len(text.split()) for one, text in zip(sentences, texts, strict=True)
+        len(sentence.ends) == len(text.split())
+        for sentence, text in zip(sentences, texts, strict=True)
     )
 
 
@@ -127,9 +128,9 @@ def test_a_table_is_made_once_and_read_back_equal(make_tokenizer, tmp_path):
     assert len(made) == len(again) == 2500
     direct = encode_words(sentences, tokenizer)
     for number in (0, 6, 999, 1000, 2499):
-        for one in (made, again):
-            assert one[number].pieces.tolist() == direct[number].pieces.tolist()
-            assert one[number].ends.tolist() == direct[number].ends.tolist()
+        for items in (made, again):
+            assert items[number].pieces.tolist() == direct[number].pieces.tolist()
+            assert items[number].ends.tolist() == direct[number].ends.tolist()
     assert made.num_pieces().tolist() == [len(words) for words in sentences]
     assert np.diff(made.word_offsets()).tolist() == [len(words) for words in sentences]
 
@@ -158,7 +159,7 @@ def test_tables_made_at_once_leave_one_and_no_rubbish(make_tokenizer, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert [one[0].pieces.tolist() for one in found] == [[5], [5]]
+    assert [words[0].pieces.tolist() for words in found] == [[5], [5]]
     assert len(list((tmp_path / "encoded").iterdir())) == 1
 
 

@@ -51,9 +51,9 @@ def test_text_without_labels_never_opens_the_labels(toy, tmp_path):
 
 def test_the_same_bytes_are_parsed_once(files, tmp_path, monkeypatch):
     plain = files("pairs/pawsx/en.train.tsv", HEADER, *ROWS)
-    permit, cache = LabelAccess("train", "pawsx", "en"), tmp_path / "cache"
+    access, cache = LabelAccess("train", "pawsx", "en"), tmp_path / "cache"
     first = FilesSource(tmp_path, cache)
-    examples = labelled(first, permit, PAWS, "en", "train")
+    examples = labelled(first, access, PAWS, "en", "train")
     assert tuple(examples) == plain.read(PAWS, "en", "train")
     facts = first.splits(PAWS)
     assert facts == plain.splits(PAWS)
@@ -61,8 +61,8 @@ def test_the_same_bytes_are_parsed_once(files, tmp_path, monkeypatch):
         monkeypatch.setattr(type(kind_of(PAWS)), reading, None)
     second = FilesSource(tmp_path, cache)
     assert second.splits(PAWS) == facts
-    assert tuple(labelled(second, permit, PAWS, "en", "train")) == tuple(examples)
-    assert [example.label for example in texts(second, permit, PAWS, "en", "train")] == [None] * 3
+    assert tuple(labelled(second, access, PAWS, "en", "train")) == tuple(examples)
+    assert [example.label for example in texts(second, access, PAWS, "en", "train")] == [None] * 3
 
 
 def test_bytes_that_are_read_otherwise_are_another_table(files, tmp_path):

@@ -54,15 +54,15 @@ def test_conllu_ranges_empty_nodes_and_loose_lines_are_understood(files, end):
 
 def test_conll_blocks_are_sentences(files):
     source = files("ner-uner/de.test.conll", "\n\nA B\tB-PER\nC\tO\n\n\n\nD\tO\n")
-    one, two = source.read(NER, "de", "test")
-    assert (one.words, one.tags, two.words) == (("A B", "C"), ("B-PER", "O"), ("D",))
+    first, second = source.read(NER, "de", "test")
+    assert (first.words, first.tags, second.words) == (("A B", "C"), ("B-PER", "O"), ("D",))
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
 def test_the_prefix_of_pan_x_is_taken_off_its_words(files):
     source = files("ner-panx/de.test.conll", "de:Berlin\tB-LOC\nde:ist\tO\n\nde:10:30\tO\nde:\tO\n")
-    one, two = source.read(task_named("ner-panx"), "de", "test")
-    assert (one.words, two.words) == (("Berlin", "ist"), ("10:30", "_"))
+    first, second = source.read(task_named("ner-panx"), "de", "test")
+    assert (first.words, second.words) == (("Berlin", "ist"), ("10:30", "_"))
 
 
 @pytest.mark.parametrize("words", [["de:", "Haus"], ["http://a", "http://b"], ["Note:", "x"]])
@@ -75,7 +75,7 @@ def test_words_with_a_colon_stay_as_they_are(files, words):
 def test_marks_of_documents_are_no_words(files):
     source = files("ner-uner/de.test.conll", "-DOCSTART-\tO\n\nA\tO\n\n-DOCSTART-\tO\nB\tO\n")
     found = source.read(NER, "de", "test")
-    assert [one.words for one in found] == [("A",), ("B",)]
+    assert [example.words for example in found] == [("A",), ("B",)]
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
@@ -95,7 +95,7 @@ def test_every_row_that_the_benchmark_scores_is_scored_and_only_whole_ones_are_t
              in enumerate(rows, 1)]  # fmt: skip
     text = "\n".join([TSV.strip(), *lines, ""])
     scored = read_by_xtreme(text)
-    whole = [one for one in scored if "NS" not in one]
+    whole = [value for value in scored if "NS" not in value]
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root) / "pairs" / "pawsx"
         folder.mkdir(parents=True)
@@ -104,11 +104,11 @@ def test_every_row_that_the_benchmark_scores_is_scored_and_only_whole_ones_are_t
         source = FilesSource(Path(root))
         for split, expected in (("train", whole), ("dev", scored), ("test", scored)):
             found = source.read(PAWS, "de", split)
-            assert [(one.first, one.second, one.label) for one in found] == expected
+            assert [(example.first, example.second, example.label) for example in found] == expected
             assert source.splits(PAWS)["de", split].num_examples == len(expected)
 
 
-def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(files):
+def test_incomplete_rows_are_not_trained_on_and_repeated_ids_distinguished(files):
     rows = [
         "id\tsentence1\tsentence2\tlabel",
         'd1\t"Quoted at the start\tb\t1',
@@ -119,7 +119,7 @@ def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(files):
     ]
     source = files("pairs/pawsx/de.train.tsv", "\n".join(rows))
     found = source.read(PAWS, "de", "train")
-    assert [(one.id, one.first, one.label) for one in found] == [
+    assert [(example.id, example.first, example.label) for example in found] == [
         ("d1", '"Quoted at the start', "1"),
         ("d1#2", "c\u2028d", "0"),
     ]
@@ -269,9 +269,9 @@ def test_only_a_line_feed_ends_a_line(files):
 def test_as_many_examples_are_counted_as_are_read(files, name, text):
     source = files(name, text)
     (task,) = [
-        task_named(one)
-        for one in ("ner-uner", "pos", "pawsx", "socialiqa", "lareqa")
-        if name.startswith(f"{task_named(one).folder}/")
+        task_named(known)
+        for known in ("ner-uner", "pos", "pawsx", "socialiqa", "lareqa")
+        if name.startswith(f"{task_named(known).folder}/")
     ]
     assert len(source.read(task, "de", "test")) == 2
     assert source.splits(task)["de", "test"].num_examples == 2
@@ -308,11 +308,11 @@ def test_sets_of_its_own_go_before_those_of_another_folder(files):
 def test_tasks_that_read_one_file_have_the_same_content_and_digests_of_their_own(files):
     row = "id\tsentence1\tsentence2\tlabel\tscore\n1\ta\tb\t0\t1.5\n"
     source = files("pairs/stsb/de.train.tsv", row)
-    one, other = (source.splits(task_named(name)) for name in ("stsb", "stsb-score"))
-    assert one["de", "train"].is_same(other["de", "train"])
-    assert one["de", "train"].digest != other["de", "train"].digest
+    first, second = (source.splits(task_named(name)) for name in ("stsb", "stsb-score"))
+    assert first["de", "train"].is_same(second["de", "train"])
+    assert first["de", "train"].digest != second["de", "train"].digest
     changed = files("pairs/stsb/de.train.tsv", row.replace("1.5", "1.6")).splits(task_named("stsb"))
-    assert not one["de", "train"].is_same(changed["de", "train"])
+    assert not first["de", "train"].is_same(changed["de", "train"])
 
 
 def test_codes_of_languages_may_have_a_hyphen(files):

@@ -28,7 +28,7 @@ def test_all_objectives_that_predict_hidden_pieces_can_hold_text_out():
     assert "held_out" not in SETTINGS.model_copy(update={"held_out": 0}).hashed()
 
 
-@pytest.mark.parametrize("entry", MASKED, ids=lambda one: one.name)
+@pytest.mark.parametrize("entry", MASKED, ids=lambda entry: entry.name)
 def test_what_is_held_out_is_in_no_training_batch(toy, toy_pipeline, entry):
     fields = {**SETTINGS.model_dump(exclude={"objective"}), "objective": entry.name}
     settings = entry.settings.model_validate(fields)
@@ -39,9 +39,9 @@ def test_what_is_held_out_is_in_no_training_batch(toy, toy_pipeline, entry):
         assert rest.parallel(language).keys() == toy.parallel(language).keys() - names
         assert rest.parallel_digest(language) != toy.parallel_digest(language)
     batches = alignment_batches(rest, settings, toy_pipeline(48), 0)
-    one, other = (batches.batch(step)["input_ids"] for step in (0, 1))
-    assert one.shape[0] == 8
-    assert not np.array_equal(one, other)
+    first, second = (batches.batch(step)["input_ids"] for step in (0, 1))
+    assert first.shape[0] == 8
+    assert not np.array_equal(first, second)
 
 
 def test_the_same_sentences_are_masked_alike_whenever_asked(toy, toy_tokenizer, toy_pipeline):
@@ -51,9 +51,9 @@ def test_the_same_sentences_are_masked_alike_whenever_asked(toy, toy_tokenizer, 
     for language, parts in found.items():
         names = held_out_names(toy, SETTINGS) & toy.parallel(language).keys()
         assert sum(len(part["labels"]) for part in parts) == len(names)
-        for one, other in zip(parts, again[language], strict=True):
-            assert all(np.array_equal(one[name], other[name]) for name in one)
-            assert (one["labels"] != -100).any()
+        for first, second in zip(parts, again[language], strict=True):
+            assert all(np.array_equal(first[name], second[name]) for name in first)
+            assert (first["labels"] != -100).any()
         words = [toy.parallel(language)[name].split() for name in names]
         true = {tuple(toy_tokenizer.convert_tokens_to_ids(word)) for word in words}
         whole = {

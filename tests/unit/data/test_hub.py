@@ -139,7 +139,7 @@ EXPECTED = {
 
 
 def test_every_entry_of_the_registry_is_compared():
-    assert {one.split()[0] for one in EXPECTED} == set(REGISTRY)
+    assert {line.split()[0] for line in EXPECTED} == set(REGISTRY)
 
 
 @pytest.mark.parametrize("place", EXPECTED)
@@ -257,10 +257,10 @@ def test_a_hub_that_cannot_be_reached_is_said_plainly(tmp_path):
     assert ("de", "test") in source.splits(PAWS)
     with pytest.raises(
         DataError, match=r"paws-x de: the Hugging Face Hub cannot be reached"
-    ) as one:
+    ) as caught:
         source.splits(PAWS)["de", "test"]
-    assert one.value.exit_code == 2
-    assert "data.root" in str(one.value)
+    assert caught.value.exit_code == 2
+    assert "data.root" in str(caught.value)
 
 
 def test_what_the_cache_has_is_taken_where_the_hub_is_silent(small, tmp_path):
@@ -319,7 +319,10 @@ def test_rows_of_translated_data_join_whatever_was_left_out(tmp_path):
         )  # fmt: skip
     task = task_named("xnli-translated")
     english, german = (
-        {one.id: one.first for one in HubSource(tmp_path / code).read(task, code, "train")}
+        {
+            example.id: example.first
+            for example in HubSource(tmp_path / code).read(task, code, "train")
+        }
         for code in ("en", "de")
     )
     assert {name: german[name] for name in english} == {"train0": "A", "train2": "C"}
@@ -391,10 +394,10 @@ hub:
 
 
 def test_the_same_rows_under_two_names_are_the_same_examples(source):
-    one, other = (source.splits(task_named(name)) for name in ("mlqa", "xquad"))
-    assert one["en", "train"].is_same(other["en", "train"])
-    assert one["en", "train"].digest != other["en", "train"].digest
-    assert not one["en", "train"].is_same(other["en", "dev"])
+    first, second = (source.splits(task_named(name)) for name in ("mlqa", "xquad"))
+    assert first["en", "train"].is_same(second["en", "train"])
+    assert first["en", "train"].digest != second["en", "train"].digest
+    assert not first["en", "train"].is_same(second["en", "dev"])
 
 
 def test_a_revision_of_a_data_set_that_nobody_reads_is_refused(folder):

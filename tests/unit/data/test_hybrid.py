@@ -31,16 +31,18 @@ BATCH = 16
 def train(toy, toy_pipeline):
     @cache
     def make(hybrid, seed=3, task=PARAPHRASE):
-        permit = LabelAccess("train", task, "qaa")
+        access = LabelAccess("train", task, "qaa")
         return train_batches(
-            toy, task_named(task), permit, 64, toy_pipeline(64), BATCH, seed, hybrid=hybrid
+            toy, task_named(task), access, 64, toy_pipeline(64), BATCH, seed, hybrid=hybrid
         )
 
     return make
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+def same(first, other):
+    return first.keys() == other.keys() and all(
+        np.array_equal(first[key], other[key]) for key in first
+    )
 
 
 @settings(max_examples=12)
@@ -85,13 +87,13 @@ def rows_of(batch):
 
 def test_pairs_are_switched_by_a_lexicon_where_that_is_asked(train):
     plain, switched = train(Hybrid()), train(Hybrid(ratio=1.0, text="switched"))
-    translated, either = (train(Hybrid(ratio=1.0, text=one)) for one in ("translated", "auto"))
+    translated, either = (train(Hybrid(ratio=1.0, text=text)) for text in ("translated", "auto"))
     for step in range(4):
         assert same(translated.batch(step), either.batch(step))
-        one, other = plain.batch(step), switched.batch(step)
-        assert (one["labels"] == other["labels"]).all()
-        kept = one["input_ids"] == other["input_ids"][:, : one["input_ids"].shape[1]]
-        share = kept[one["input_ids"] > 4].mean()
+        first, second = plain.batch(step), switched.batch(step)
+        assert (first["labels"] == second["labels"]).all()
+        kept = first["input_ids"] == second["input_ids"][:, : first["input_ids"].shape[1]]
+        share = kept[first["input_ids"] > 4].mean()
         assert 0.2 < share < 0.9, "some words are switched, the others stay in their places"
 
 
@@ -99,11 +101,11 @@ def test_in_a_mixed_batch_the_rest_is_in_the_source_language(train):
     mixed, never = train(Hybrid(ratio=0.5, mixing="in_batch")), train(Hybrid())
     num_changed = 0
     for step in range(6):
-        one, other = mixed.batch(step), never.batch(step)
-        assert (one["labels"] == other["labels"]).all()
+        first, second = mixed.batch(step), never.batch(step)
+        assert (first["labels"] == second["labels"]).all()
         crossed = mixed.crossed(step).tolist()
         assert 0 < sum(crossed) < BATCH
-        for own, plain, is_crossed in zip(rows_of(one), rows_of(other), crossed, strict=True):
+        for own, plain, is_crossed in zip(rows_of(first), rows_of(second), crossed, strict=True):
             assert is_crossed or own == plain
             num_changed += own != plain
     assert num_changed > 30
@@ -114,21 +116,21 @@ def test_a_cross_lingual_batch_is_scaled_and_others_are_not(train, scale, rows):
     scaled, plain = train(Hybrid(ratio=0.5, batch_scale=scale)), train(Hybrid(ratio=0.5))
     never = train(Hybrid())
     for step in range(10):
-        one, other = scaled.batch(step), plain.batch(step)
+        first, second = scaled.batch(step), plain.batch(step)
         is_crossed = bool(plain.crossed(step).any())
-        assert len(one["labels"]) == (rows if is_crossed else BATCH)
+        assert len(first["labels"]) == (rows if is_crossed else BATCH)
         shown = min(rows, BATCH)
-        assert (one["labels"][:shown] == other["labels"][:shown]).all()
+        assert (first["labels"][:shown] == second["labels"][:shown]).all()
         if is_crossed and rows > BATCH:
             following = never.batch(step + 1)["labels"]
-            assert (one["labels"][BATCH:] == following[: rows - BATCH]).all()
+            assert (first["labels"][BATCH:] == following[: rows - BATCH]).all()
 
 
 def languages_in(batch, texts, tokenizer):
     """By row: the languages that its words can be of."""
     return [
         {language for language, words in texts.items()
-         if set(tokenizer.convert_ids_to_tokens([one for one in row if one > 4])) <= words}
+         if set(tokenizer.convert_ids_to_tokens([piece for piece in row if piece > 4])) <= words}
         for row in rows_of(batch)
     ]  # fmt: skip
 
@@ -136,8 +138,8 @@ def languages_in(batch, texts, tokenizer):
 @pytest.fixture(scope="module")
 def words_of():
     """Words of the toy languages."""
-    return {language: {form for forms in tongue.values() for form in forms}
-            for language, tongue in toy_words(0).items()}  # fmt: skip
+    return {language: {form for forms in words.values() for form in forms}
+            for language, words in toy_words(0).items()}  # fmt: skip
 
 
 @pytest.mark.parametrize("languages", [None, ("qab", "qad")])
@@ -149,12 +151,12 @@ def test_uniform_batches_are_each_in_one_language_and_all_alike(
     uniform, source = train(hybrid), train(Hybrid())
     drawn = Counter()
     for step in range(240):
-        one, other = uniform.batch(step), source.batch(step)
-        assert (one["labels"] == other["labels"]).all(), "the same examples in the same order"
-        of_rows = languages_in(one, words_of, toy_tokenizer)
+        first, second = uniform.batch(step), source.batch(step)
+        assert (first["labels"] == second["labels"]).all(), "the same examples in the same order"
+        of_rows = languages_in(first, words_of, toy_tokenizer)
         common = set.intersection(*of_rows)
         assert common, "a batch is in one language"
-        assert same(one, other) == ("qaa" in common)
+        assert same(first, second) == ("qaa" in common)
         drawn[min(common)] += 1
     assert set(drawn) == {"qaa", *(languages or set(words_of))}
     assert chisquare(list(drawn.values())).pvalue > 1e-4
@@ -197,8 +199,8 @@ def test_words_are_not_switched_for_a_uniform_batch(train):
 def test_neutral_settings_leave_every_batch_as_it_is(train):
     named = Hybrid(ratio=0.5, languages="all", pairs="uniform", mixing="per_batch", batch_scale=1.0)
     for task in (PARAPHRASE, TAGGING):
-        one, other = train(Hybrid(ratio=0.5), task=task), train(named, task=task)
-        assert all(same(one.batch(step), other.batch(step)) for step in range(5))
+        first, second = train(Hybrid(ratio=0.5), task=task), train(named, task=task)
+        assert all(same(first.batch(step), second.batch(step)) for step in range(5))
 
 
 @given(
@@ -234,14 +236,14 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
     random = np.random.default_rng(0)
     drawn = [
         tuple(
-            tokenizer.convert_ids_to_tokens(int(one.pieces[0]))[:2]
-            for one in crossing.row(0, random)
+            tokenizer.convert_ids_to_tokens(int(sentence.pieces[0]))[:2]
+            for sentence in crossing.row(0, random)
         )
         for _ in range(6000)
     ]
-    assert all(one != other for one, other in drawn)
+    assert all(first != second for first, second in drawn)
     for code, share in expected.items():
-        assert abs(np.mean([one == code for one, _ in drawn]) - share) < 0.03
+        assert abs(np.mean([left == code for left, _ in drawn]) - share) < 0.03
         # The second language has its share of what the first one leaves.
         left = sum(first * share / (1 - first) for name, first in expected.items() if name != code)
         assert abs(np.mean([other == code for _, other in drawn]) - left) < 0.03
@@ -251,10 +253,15 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
             row = crossing.row_in(number, place)
             assert (row is not None) == (code in there)
             if row is not None:
-                said = [tokenizer.convert_ids_to_tokens(int(one.pieces[0])) for one in row]
+                said = [
+                    tokenizer.convert_ids_to_tokens(int(sentence.pieces[0])) for sentence in row
+                ]
                 assert said == [f"{code}x", f"{code}y"]
     lone = crossing.row(7, random)
-    assert {tokenizer.convert_ids_to_tokens(int(one.pieces[0])) for one in lone} == {"aax", "aay"}
+    assert {tokenizer.convert_ids_to_tokens(int(sentence.pieces[0])) for sentence in lone} == {
+        "aax",
+        "aay",
+    }
 
 
 @pytest.mark.parametrize(("is_by_size", "share"), [(False, 1 / 2), (True, 3 / 4)])

@@ -30,7 +30,7 @@ SEEDS = st.integers(0, 10**6)
 NUMS = st.integers(0, 25)
 
 
-def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
+def random_answers(task: Task, num: int, seed: int, *, is_constant: bool = False):
     """Gold and predictions of a kind, random, or the same prediction for everything."""
     random = np.random.default_rng(seed)
 
@@ -38,8 +38,8 @@ def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
         return np.ones((num, 4)) if is_constant else random.normal(size=(num, 4))
 
     def labels(choices, size):
-        one = random.choice(choices)
-        return [one] * size if is_constant else random.choice(choices, size).tolist()
+        choice = random.choice(choices)
+        return [choice] * size if is_constant else random.choice(choices, size).tolist()
 
     if task.kind == "pair":
         return random.choice(task.labels, num).tolist(), labels(task.labels, num)
@@ -58,9 +58,9 @@ def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
     if task.kind == "tag":
         lengths = random.integers(1, 8, num).tolist()
         gold = [tuple(random.choice(task.labels, size)) for size in lengths]
-        one = random.choice(task.labels)
+        label = random.choice(task.labels)
         said = [
-            (one,) * size if is_constant else tuple(random.choice([*task.labels, "O"], size))
+            (label,) * size if is_constant else tuple(random.choice([*task.labels, "O"], size))
             for size in lengths
         ]
         return gold, said
@@ -71,7 +71,7 @@ def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
             ranking.Wanted(str(n), "en" if n % 2 else "de", (str(random.integers(0, num)),))
             for n in range(num)
         ]
-        queries = [one if n % 3 else None for n, one in enumerate(vectors())]
+        queries = [vector if n % 3 else None for n, vector in enumerate(vectors())]
         return gold, list(zip(queries, vectors(), strict=True))
     assert task.kind == "mining"
     gold = [
@@ -84,7 +84,7 @@ def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
 
 
 def scored(task: Task, num: int, seed: int, **kinds) -> ItemScores:
-    gold, said = made_up(task, num, seed, **kinds)
+    gold, said = random_answers(task, num, seed, **kinds)
     return kind_of(task).item_scores(Predictions("en", gold, said))
 
 
@@ -94,7 +94,7 @@ def scored(task: Task, num: int, seed: int, **kinds) -> ItemScores:
 def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, seed: int) -> None:
     if not task.labels and task.kind in ("pair", "tag"):
         pytest.skip("its labels are made by the user")
-    gold, said = made_up(task, num, seed)
+    gold, said = random_answers(task, num, seed)
     kind = kind_of(task)
     found = kind.item_scores(Predictions("en", gold, said))
     assert found.values == pytest.approx(kind.score(Predictions("en", gold, said)))
@@ -111,7 +111,7 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
 @pytest.mark.parametrize("name", ["pos", "ner-panx", "xnli", "mlqa", "tatoeba"])
 def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, data) -> None:
     task = task_named(name)
-    gold, said = made_up(task, num, seed)
+    gold, said = random_answers(task, num, seed)
     kind = kind_of(task)
     found = kind.item_scores(Predictions("en", gold, said))
     drawn = data.draw(st.lists(st.integers(0, num - 1), min_size=1, max_size=num))
@@ -119,7 +119,7 @@ def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, 
     exact = [metric for metric in found.parts if metric != "macro_f1" and task.kind != "retrieval"]
     if exact:
         again = kind.score(Predictions("en", [gold[n] for n in drawn], [said[n] for n in drawn]))
-    for metric in (one for one in exact if one in again):
+    for metric in (metric for metric in exact if metric in again):
         points, out_of = found.parts[metric]
         assert ratio(points[drawn], out_of[drawn]) == pytest.approx(again[metric])
 
@@ -128,11 +128,11 @@ def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, 
 @given(num=st.integers(3, 30), seed=SEEDS, step=st.sampled_from([0.1, 1.0]))
 def test_correlations_without_an_item_are_those_of_the_others(num, seed, step) -> None:
     random = np.random.default_rng(seed)
-    one, other = (np.round(random.normal(size=num) / step) * step for _ in range(2))
+    first, second = (np.round(random.normal(size=num) / step) * step for _ in range(2))
     for measure, without in ((pearsonr, pearson_without), (spearmanr, spearman_without)):
-        found = without(one, other)
+        found = without(first, second)
         for number in range(num):
-            sides = [np.delete(side, number) for side in (one, other)]
+            sides = [np.delete(side, number) for side in (first, second)]
             expected = 0.0 if any(np.ptp(side) == 0 for side in sides) else measure(*sides)[0]
             assert found[number] == pytest.approx(expected, abs=1e-9)
 
@@ -140,17 +140,19 @@ def test_correlations_without_an_item_are_those_of_the_others(num, seed, step) -
 def test_blocks_of_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from xlt_ray.data import item_scores
 
-    one, other = np.random.default_rng(1).integers(0, 9, (2, 50))
-    whole = spearman_without(one, other)
+    first, second = np.random.default_rng(1).integers(0, 9, (2, 50))
+    whole = spearman_without(first, second)
     monkeypatch.setattr(item_scores, "_NUMBERS_AT_ONCE", 170)
-    assert (spearman_without(one, other) == whole).all()
+    assert (spearman_without(first, second) == whole).all()
 
 
 @settings(deadline=None, max_examples=30)
 @given(rows=st.lists(st.tuples(*[st.sampled_from("abc_")] * 2), min_size=2, max_size=15))
 def test_macro_f1_without_an_item_is_that_of_the_others(rows) -> None:
     gold, said = ([row[side] for row in rows] for side in (0, 1))
-    found = macro_f1_without(*label_counts([[one] for one in gold], [[one] for one in said]))
+    found = macro_f1_without(
+        *label_counts([[label] for label in gold], [[label] for label in said])
+    )
     for number in range(len(rows)):
         mine, theirs = ([*side[:number], *side[number + 1 :]] for side in (gold, said))
         expected = f1_score(
@@ -192,9 +194,9 @@ def test_the_same_prediction_for_everything_has_a_share_of_one(name: str) -> Non
 @pytest.mark.parametrize("name", ["xnli", "pawsx", "pos", "ner-panx", "xcopa", "stsb-score"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int) -> None:
-    """So that no label can be told from them: every other naming gives the same numbers."""
+    """So that no label can be read from them: every other naming gives the same numbers."""
     task = task_named(name)
-    gold, said = made_up(task, 60, seed)
+    gold, said = random_answers(task, 60, seed)
 
     def renamed(answers):
         turn = dict(zip(task.labels, (*task.labels[1:], *task.labels[:1]), strict=True))
@@ -211,20 +213,22 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
         return [turn[answer] for answer in answers]
 
     kind = kind_of(task)
-    one = kind.item_scores(Predictions("de", gold, said))
+    scores = kind.item_scores(Predictions("de", gold, said))
     other = kind.item_scores(Predictions("de", renamed(gold), renamed(said)))
     metrics = set(task.metrics)
-    # Runs of parts of speech are told apart by their letters behind the first.
+    # Runs of parts of speech differ in their letters behind the first.
     metrics -= {"conll_f1"} if name == "pos" else set()
     for metric in metrics:
-        for left, right in zip(one.parts[metric], other.parts[metric], strict=True):
+        for left, right in zip(scores.parts[metric], other.parts[metric], strict=True):
             assert left == pytest.approx(right, abs=1e-9)
 
 
 def test_chance_is_what_the_most_frequent_right_answer_scores() -> None:
     task = task_named("xnli")
-    one, two = task.labels[:2]
-    found = kind_of(task).item_scores(Predictions("de", [one, one, one, two], [two] * 4))
+    first, second = task.labels[:2]
+    found = kind_of(task).item_scores(
+        Predictions("de", [first, first, first, second], [second] * 4)
+    )
     assert found.chance["accuracy"] == found.gold_top_share == 0.75
     assert found.values["accuracy"] == 0.25
     entities = task_named("ner-panx")
@@ -242,7 +246,7 @@ def test_chance_of_a_ranking_is_the_mean_over_all_orders(num, more, cutoff) -> N
     num_right, size = min(num, 3), min(num, 3) + min(more, 3)
     precisions = []
     for order in permutations(range(size)):
-        ranks = np.array([rank for rank, one in enumerate(order, 1) if one < num_right])
+        ranks = np.array([rank for rank, item in enumerate(order, 1) if item < num_right])
         hits = np.arange(1, num_right + 1) / ranks
         precisions.append(hits[ranks <= cutoff].sum() / min(num_right, cutoff))
     expected = float(np.mean(precisions))

@@ -20,33 +20,33 @@ OPEN = {
 @pytest.mark.parametrize("purpose", OPEN)
 def test_labels_open_to_their_purpose_and_nothing_else(toy, purpose):
     task = task_named("toy-paraphrase")
-    permit = LabelAccess(purpose, task.name, "qaa")
+    access = LabelAccess(purpose, task.name, "qaa")
     for language, split in itertools.product(LANGUAGES, SPLITS):
         if (language, split) in OPEN[purpose]:
-            examples = labelled(toy, permit, task, language, split)
+            examples = labelled(toy, access, task, language, split)
             assert all(example.label in task.labels for example in examples)
         else:
             with pytest.raises(ForbiddenLabels, match=f"toy-paraphrase/{language}/{split}"):
-                labelled(toy, permit, task, language, split)
+                labelled(toy, access, task, language, split)
 
 
 @pytest.mark.parametrize("purpose", OPEN)
 def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
     task = task_named("toy-tagging")
-    permit = LabelAccess(purpose, task.name, "qaa")
+    access = LabelAccess(purpose, task.name, "qaa")
     for language, split in itertools.product(LANGUAGES, SPLITS):
         if (purpose, split) == ("train", "train"):
-            examples = texts(toy, permit, task, language, split)
+            examples = texts(toy, access, task, language, split)
             assert all(example.words and example.tags is None for example in examples)
         else:
             with pytest.raises(ForbiddenLabels):
-                texts(toy, permit, task, language, split)
+                texts(toy, access, task, language, split)
 
 
 def test_a_permit_of_another_task_opens_nothing(toy):
     task = task_named("toy-nli")
-    permit = LabelAccess("train", "toy-paraphrase", "qaa")
+    access = LabelAccess("train", "toy-paraphrase", "qaa")
     with pytest.raises(ForbiddenLabels, match="toy-nli/qaa/train"):
-        labelled(toy, permit, task, "qaa", "train")
+        labelled(toy, access, task, "qaa", "train")
     with pytest.raises(ForbiddenLabels):
-        texts(toy, permit, task, "qaa", "train")
+        texts(toy, access, task, "qaa", "train")

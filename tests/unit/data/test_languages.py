@@ -10,6 +10,6 @@ def test_unknown_codes_stand_for_themselves():
 
 def test_toy_languages_have_two_scripts_and_every_resource_class(toy):
     known = [LANGUAGES[code] for code in toy.parallel_languages()]
-    assert {one.script for one in known} == {"Latn", "Cyrl"}
-    assert {one.resources for one in known} == {"high", "medium", "low"}
-    assert len({one.family for one in known}) >= 2
+    assert {language.script for language in known} == {"Latn", "Cyrl"}
+    assert {language.resources for language in known} == {"high", "medium", "low"}
+    assert len({language.family for language in known}) >= 2

@@ -47,17 +47,17 @@ def test_drawn_rows_are_the_same_in_any_order_of_steps_and_alike_in_length():
     def pools():
         return DrawnPools("s", 3, 16, lambda random: int(random.integers(1, 90)), lambda row: row)
 
-    one, other = pools(), pools()
+    first, second = pools(), pools()
     steps = [130, 0, 64, 63, 1]
-    found = {step: one.batch(step) for step in steps}
-    assert found == {step: other.batch(step) for step in sorted(steps)}
-    spreads = [max(row) - min(row) for row in map(one.batch, range(POOL))]
+    found = {step: first.batch(step) for step in steps}
+    assert found == {step: second.batch(step) for step in sorted(steps)}
+    spreads = [max(row) - min(row) for row in map(first.batch, range(POOL))]
     assert max(spreads) < 15
 
 
 def _batches(toy, pipeline, size=100, **options):
-    permit = LabelAccess("train", "toy-tagging", "qaa")
-    return train_batches(toy, task_named("toy-tagging"), permit, size, pipeline, 16, 3, **options)
+    access = LabelAccess("train", "toy-tagging", "qaa")
+    return train_batches(toy, task_named("toy-tagging"), access, size, pipeline, 16, 3, **options)
 
 
 def _rows(batch):
@@ -77,8 +77,8 @@ def test_the_examples_of_a_step_are_the_same_whatever_share_is_cross_lingual(toy
         _batches(toy, toy_pipeline(64), hybrid=Hybrid(ratio=ratio)) for ratio in (0.0, 0.5)
     )
     for step in range(8):
-        one, other = plain.batch(step)["labels"], crossed.batch(step)["labels"]
-        assert (one != -100).sum() == (other != -100).sum()
+        first, second = plain.batch(step)["labels"], crossed.batch(step)["labels"]
+        assert (first != -100).sum() == (second != -100).sum()
 
 
 def test_nested_batches_are_those_of_a_larger_size(toy, toy_pipeline):

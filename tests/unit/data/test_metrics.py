@@ -30,7 +30,7 @@ def test_entity_f1_is_that_of_seqeval_in_strict_mode(pairs):
     from seqeval.metrics import f1_score
     from seqeval.scheme import IOB2
 
-    gold, predicted = [list(one) for one in zip(*pairs, strict=True)]
+    gold, predicted = [list(side) for side in zip(*pairs, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)
@@ -64,7 +64,7 @@ def test_tags_are_scored_by_word_over_all_sentences():
 def test_lenient_f1_is_that_of_seqeval_as_the_benchmark_calls_it(pairs):
     from seqeval.metrics import f1_score
 
-    gold, predicted = [list(one) for one in zip(*pairs, strict=True)]
+    gold, predicted = [list(side) for side in zip(*pairs, strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = f1_score(gold, predicted)

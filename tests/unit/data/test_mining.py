@@ -61,7 +61,7 @@ def plainly_mined(first, second, k, scoring):
     found += [max((score(i, j), i, j) for i in row) for j, row in enumerate(back)]
     kept: list[tuple[float, int, int]] = []
     for value, i, j in sorted(found, reverse=True):
-        if value > 0 and not any(i == one or j == other for _, one, other in kept):
+        if value > 0 and not any(i == first or j == second for _, first, second in kept):
             kept.append((value, i, j))
     return kept
 
@@ -112,8 +112,8 @@ def test_of_equally_near_ones_the_earlier_counts():
 def test_what_is_no_number_or_nothing_is_never_mined():
     broken = np.array([[np.nan, 1.0], [0.0, 0.0], [1.0, 0.0]])
     fine = np.array([[1.0, 0.1], [0.5, 0.5]])
-    for one, other in ((broken, fine), (fine, broken)):
-        near = nearest_of(one, other, 4), nearest_of(other, one, 4)
+    for first, second in ((broken, fine), (fine, broken)):
+        near = nearest_of(first, second, 4), nearest_of(second, first, 4)
         for scoring in ("margin", "cosine"):
             (pair,) = candidates(*near, scoring).pairs.tolist()
             assert 2 in pair
@@ -143,7 +143,7 @@ def test_no_threshold_is_better_than_the_one_that_is_chosen(rows, more):
     found = found_of([*rows, (9, True)], more)
     chosen = measures(found, best_threshold(found))["f1"]
     every = [0.0, *(found.scores - 1e-9), *(found.scores + 1e-9)]
-    assert chosen == max(measures(found, one)["f1"] for one in every)
+    assert chosen == max(measures(found, threshold)["f1"] for threshold in every)
 
 
 def test_without_a_pair_to_be_found_nothing_is_defined():
@@ -154,7 +154,7 @@ def test_without_a_pair_to_be_found_nothing_is_defined():
 def test_measures_are_those_of_sets(rows, more):
     found = found_of([*rows, (9, True)], more)
     for threshold in (0.0, 0.3, 0.5, 2.0):
-        taken = {place for place, one in enumerate(found.scores) if one >= threshold}
+        taken = {place for place, score in enumerate(found.scores) if score >= threshold}
         right = taken & set(np.flatnonzero(found.is_right).tolist())
         precision = len(right) / len(taken) if right else 0.0
         recall = len(right) / found.num_gold if right else 0.0
@@ -281,7 +281,7 @@ def test_rows_of_a_data_set_are_read_alike(tmp_path):
 def test_the_files_of_the_workshop_become_ours_as_the_document_says(tmp_path, monkeypatch):
     text = (DOCS / "tasks.md").read_text().partition("### BUCC\n")[2]
     (code,) = re.findall(r"^```python\n(.*?)^```", text.partition("\n### ")[0], re.S | re.M)
-    told = {
+    sentences = {
         "": "{0}-1\tEins\n{0}-2\tZwei\u2028 zwei\n",
         "en": "en-1\tTwo\n",
         "gold": "{0}-2\ten-1\n",
@@ -289,7 +289,7 @@ def test_the_files_of_the_workshop_become_ours_as_the_document_says(tmp_path, mo
     for language, part in product(("de", "fr", "ru", "zh"), ("sample", "training")):
         folder = tmp_path / f"{language}-en"
         folder.mkdir(exist_ok=True)
-        for end, lines in told.items():
+        for end, lines in sentences.items():
             file = folder / f"{language}-en.{part}.{end or language}"
             file.write_text(lines.format(language), encoding="utf-8")
     monkeypatch.setattr(sys, "argv", ["convert", str(tmp_path), str(tmp_path / "root")])
@@ -307,7 +307,7 @@ def test_half_of_the_toy_sentences_have_a_translation(toy):
     assert {language for language, _ in toy.splits(TOY)} == set(TOY_LANGUAGES) - {PIVOT}
     for split, size in (("dev", 240), ("test", 400)):
         rows = toy.read(TOY, "qab", split)
-        by_side = [[row for row in rows if row.language == one] for one in ("qab", PIVOT)]
+        by_side = [[row for row in rows if row.language == language] for language in ("qab", PIVOT)]
         assert [len(side) for side in by_side] == [size // 2] * 2
         assert len({row.id for row in rows}) == size
         named = {name for row in rows for name in row.translations}

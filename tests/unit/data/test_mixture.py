@@ -35,12 +35,12 @@ class Counted:
 
 
 def mixed(weights, seed=0):
-    parts = [Part(Counted(number), 10 + number, one) for number, one in enumerate(weights)]
+    parts = [Part(Counted(number), 10 + number, weight) for number, weight in enumerate(weights)]
     return MixedBatches(parts, seed)
 
 
 def mixture(*counts, cap=None, share=0.0):
-    datasets = tuple(Dataset(f"task{place}", "en", one) for place, one in enumerate(counts))
+    datasets = tuple(Dataset(f"task{place}", "en", count) for place, count in enumerate(counts))
     return Mixture(datasets, cap, share)
 
 
@@ -54,15 +54,15 @@ def test_probabilities_follow_the_counts_to_the_power_of_one_over_t(counts, temp
     drawn = probabilities(found, TemperatureSampling(method="temperature", temperature=temperature))
     counted = [count if cap is None else min(count, cap) for count in counts]
     assert drawn.sum() == pytest.approx(1)
-    for (one, p), (other, q) in itertools.combinations(zip(counted, drawn, strict=True), 2):
-        assert p / q == pytest.approx((one / other) ** (1 / temperature))
+    for (first, p), (other, q) in itertools.combinations(zip(counted, drawn, strict=True), 2):
+        assert p / q == pytest.approx((first / other) ** (1 / temperature))
 
 
 @given(COUNTS, st.none() | st.integers(1, 10**6))
 def test_a_temperature_of_one_is_proportional(counts, cap):
     found = mixture(*counts, cap=cap)
-    one = TemperatureSampling(method="temperature", temperature=1.0)
-    assert probabilities(found, one) == pytest.approx(probabilities(found, PROPORTIONAL))
+    sampling = TemperatureSampling(method="temperature", temperature=1.0)
+    assert probabilities(found, sampling) == pytest.approx(probabilities(found, PROPORTIONAL))
 
 
 @given(COUNTS, TEMPERATURES, st.integers(1, 10**6), st.integers(0, 10**6))
@@ -95,9 +95,9 @@ def test_every_part_is_shown_batch_by_batch_without_a_gap():
     batches = mixed((0.6, 0.3, 0.1))
     seen = [batches.batch(step) for step in range(9000)]
     for number in range(3):
-        own = [one["labels"][1] for one in seen if one["labels"][0] == number]
+        own = [batch["labels"][1] for batch in seen if batch["labels"][0] == number]
         assert own == list(range(len(own)))
-        assert {one[PART].tolist()[0] for one in seen if one["labels"][0] == number} == {
+        assert {batch[PART].tolist()[0] for batch in seen if batch["labels"][0] == number} == {
             10 + number
         }
 
@@ -110,8 +110,8 @@ def test_a_step_is_the_same_whatever_was_asked_before(steps, seed):
 
 
 def test_another_seed_draws_other_tasks():
-    one, other = ([mixed((0.5, 0.5), seed).place(step) for step in range(50)] for seed in (0, 1))
-    assert one != other
+    first, second = ([mixed((0.5, 0.5), seed).place(step) for step in range(50)] for seed in (0, 1))
+    assert first != second
 
 
 def test_data_and_network_call_the_number_of_a_head_alike():
@@ -149,16 +149,16 @@ def test_each_task_shows_all_its_examples_before_one_comes_again(toy_mixture):
     for step in range(40):
         batch = batches.batch(step)
         rows = seen.setdefault(int(batch[PART][0]), [])
-        rows += [tuple(one.ravel()[:48]) for one in batch["input_ids"]]
+        rows += [tuple(ids.ravel()[:48]) for ids in batch["input_ids"]]
     for number in range(3):
         assert len(seen[number]) >= 40, "two epochs of 20"
-        first, second = ({_text(one) for one in seen[number][at : at + 20]} for at in (0, 20))
+        first, second = ({_text(batch) for batch in seen[number][at : at + 20]} for at in (0, 20))
         assert first == second
 
 
 def _text(row):
     """Without padding, whose length goes by the batch."""
-    return tuple(one for one in row if one)
+    return tuple(piece for piece in row if piece)
 
 
 def test_the_same_seed_gives_the_same_batches_and_another_one_others(toy_mixture):
@@ -172,8 +172,8 @@ def test_the_same_seed_gives_the_same_batches_and_another_one_others(toy_mixture
 def test_nested_batches_of_a_smaller_size_are_those_of_a_larger(toy_mixture):
     small, large = (toy_mixture(size=size, is_nested=True) for size in (30, 900))
     for step in range(12):
-        one, other = small.batch(step), large.batch(step)
-        assert all(np.array_equal(one[name], other[name]) for name in one)
+        first, second = small.batch(step), large.batch(step)
+        assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
 class Watched:

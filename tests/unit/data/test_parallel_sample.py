@@ -72,11 +72,11 @@ def pairs(sample: ParallelSample) -> dict[str, list[tuple[list[int], list[int]]]
 
 
 def test_the_sample_follows_from_the_ids_alone(tokenizer: Any) -> None:
-    one = pairs(drawn(texts(40), tokenizer, 10))
-    assert one == pairs(drawn(texts(40, reverse=True), tokenizer, 10))
-    assert {language: len(found) for language, found in one.items()} == {"de": 10, "sw": 10}
+    chosen = pairs(drawn(texts(40), tokenizer, 10))
+    assert chosen == pairs(drawn(texts(40, reverse=True), tokenizer, 10))
+    assert {language: len(found) for language, found in chosen.items()} == {"de": 10, "sw": 10}
     # Another language beside it changes nothing of a pair.
-    assert pairs(drawn(texts(40), tokenizer, 10, ("sw",)))["sw"] == one["sw"]
+    assert pairs(drawn(texts(40), tokenizer, 10, ("sw",)))["sw"] == chosen["sw"]
 
 
 def test_a_smaller_sample_is_the_beginning_of_a_larger_one(tokenizer: Any) -> None:

@@ -80,8 +80,8 @@ def test_blocks_of_queries_change_nothing(num, seed):
     whole = ranked(queries, pool, right, 5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_NUMBERS_AT_ONCE", 14)
-        for one, other in zip(ranked(queries, pool, right, 5), whole, strict=True):
-            assert (one == other).all()
+        for first, second in zip(ranked(queries, pool, right, 5), whole, strict=True):
+            assert (first == second).all()
 
 
 def test_memory_does_not_grow_with_queries_times_pool():
@@ -217,11 +217,11 @@ def sentence(*pieces):
 def trained(*candidates, plain=None, negatives=NUM_NEGATIVES):
     """First pieces of a batch's rows; ``plain``: the candidates in the source language."""
     rows, own = (
-        [(sentence(90 + place), sentence(one)) for place, one in enumerate(side)]
+        [(sentence(90 + place), sentence(number)) for place, number in enumerate(side)]
         for side in (candidates, plain or candidates)
     )
     items = kind_of(TOY).train_items(rows, own, [], Frame(None, 16, negatives), ("x", 0))
-    return [[int(one.pieces[0]) for one in item] for _, item in items]
+    return [[int(sentence.pieces[0]) for sentence in item] for _, item in items]
 
 
 def test_wrong_candidates_are_others_of_the_batch_that_read_differently():
@@ -278,12 +278,12 @@ def languages_of(toy):
     return texts
 
 
-def told(batch, tokenizer, languages_of):
+def described(batch, tokenizer, languages_of):
     """By row: languages and examples of its query, and of each of its candidates."""
     queries, candidates = languages_of
     rows = []
     for row in batch["input_ids"]:
-        texts = [" ".join(tokenizer.convert_ids_to_tokens(one[one > 4].tolist())) for one in row]
+        texts = [" ".join(tokenizer.convert_ids_to_tokens(ids[ids > 4].tolist())) for ids in row]
         rows.append([queries[texts[0]], *(candidates[text] for text in texts[1:])])
     return rows
 
@@ -291,9 +291,9 @@ def told(batch, tokenizer, languages_of):
 @pytest.fixture
 def ranking_batches(toy, toy_pipeline):
     """``ranking_batches(hybrid)``: training batches of 16 queries and their candidates."""
-    permit = LabelAccess("train", "toy-ranking", "qaa")
+    access = LabelAccess("train", "toy-ranking", "qaa")
     return lambda hybrid: train_batches(
-        toy, TOY, permit, 40, toy_pipeline(24), 16, 0, hybrid=hybrid
+        toy, TOY, access, 40, toy_pipeline(24), 16, 0, hybrid=hybrid
     )
 
 
@@ -303,14 +303,19 @@ def test_crossed_rows_have_query_and_candidate_in_two_languages(
     crossed, plain = (ranking_batches(Hybrid(ratio=ratio)) for ratio in (1.0, 0.0))
     pairs = Counter()
     for step in range(150):
-        rows, own = (told(one.batch(step), toy_tokenizer, languages_of) for one in (crossed, plain))
+        rows, own = (
+            described(batches.batch(step), toy_tokenizer, languages_of)
+            for batches in (crossed, plain)
+        )
         for (query, right, *wrong), (same, *_) in zip(rows, own, strict=True):
             assert query[1] & right[1] & same[1], "the same examples, in their order"
-            assert not any(one[1] & right[1] for one in wrong)
+            assert not any(text[1] & right[1] for text in wrong)
             if len(query[0]) == len(right[0]) == 1:
                 pairs[min(query[0]), min(right[0])] += 1
-        assert not set.intersection(*(one[0] for row in rows for one in row)), "languages are mixed"
-    assert all(one != other for one, other in pairs)
+        assert not set.intersection(*(text[0] for row in rows for text in row)), (
+            "languages are mixed"
+        )
+    assert all(first != second for first, second in pairs)
     assert set(pairs) == set(permutations(TOY_LANGUAGES, 2))
     assert chisquare(list(pairs.values())).pvalue > 1e-4, "uniform over ordered pairs"
 

@@ -35,12 +35,12 @@ def test_identical_sentences_are_all_found(num, seed):
 
 @given(st.integers(2, 12), st.integers(0, 20))
 def test_lengths_of_vectors_do_not_matter(num, seed):
-    one, other = vectors(num, seed=seed), vectors(num, seed=seed + 100)
-    stretched = other * np.linspace(0.5, 3, num)[:, None]
-    assert score(one, other) == pytest.approx(score(one, stretched))
+    first, second = vectors(num, seed=seed), vectors(num, seed=seed + 100)
+    stretched = second * np.linspace(0.5, 3, num)[:, None]
+    assert score(first, second) == pytest.approx(score(first, stretched))
 
 
-def test_directions_are_told_apart_and_averaged():
+def test_directions_are_distinguished_and_averaged():
     # Both sentences are nearest to the second translation, each translation has its own.
     said = score([[1, 0], [0.95, 0.15]], [[0.5, -1], [1, 0.1]])
     assert (said["accuracy_into_pivot"], said["accuracy_from_pivot"]) == (0.5, 1.0)

@@ -8,7 +8,7 @@ from xlt_ray.data.sampling import Rng, digest_of, first_of, order
 from xlt_ray.errors import DataError
 
 
-def test_names_are_told_apart_by_type_and_border():
+def test_names_are_distinguished_by_type_and_border():
     digests = [
         digest_of(*parts) for parts in [("ab", "c"), ("a", "bc"), (1,), ("1",), (1.0,), (b"1",)]
     ]

@@ -68,6 +68,8 @@ def test_tags_that_follow_no_scheme_are_read_as_the_published_scripts_do(tags: l
 def test_gold_in_iob1_scores_in_full(files) -> None:
     text = "Berlin\tI-LOC\nist\tO\n\nAda\tI-PER\nByron\tI-PER\nBonn\tI-LOC\n"
     task = task_named("ner-panx")
-    gold = [one.tags for one in files("ner-panx/de.test.conll", text).read(task, "de", "test")]
+    gold = [
+        example.tags for example in files("ner-panx/de.test.conll", text).read(task, "de", "test")
+    ]
     assert gold == [("B-LOC", "O"), ("B-PER", "I-PER", "B-LOC")]
     assert set(kind_of(task).score(Predictions("de", gold, gold)).values()) == {1.0}

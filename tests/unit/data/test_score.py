@@ -37,7 +37,9 @@ def test_one_file_serves_the_scores_and_the_classes(files):
 def test_another_range_is_other_data(files):
     source = files(TRAIN, HEADER, "1\ta\tb\t4.75\t2")
     wider = TASK.model_copy(update={"range": (0.0, 10.0)})
-    digests = {FilesSource(source.root).splits(one)["en", "train"].digest for one in (TASK, wider)}
+    digests = {
+        FilesSource(source.root).splits(task)["en", "train"].digest for task in (TASK, wider)
+    }
     assert len(digests) == 2
 
 
@@ -86,10 +88,10 @@ VALUES = st.lists(st.integers(-50, 50), min_size=3, max_size=12, unique=True)
 
 @given(VALUES, st.integers(1, 9), st.integers(-9, 9))
 def test_correlation_sees_neither_scale_nor_shift(gold, scale, shift):
-    predicted = [scale * one + shift for one in gold]
+    predicted = [scale * value + shift for value in gold]
     assert pearson(gold, predicted) == pytest.approx(1)
-    assert spearman(gold, [one**3 for one in predicted]) == pytest.approx(1)
-    assert pearson(gold, [-one for one in gold]) == pytest.approx(-1)
+    assert spearman(gold, [value**3 for value in predicted]) == pytest.approx(1)
+    assert pearson(gold, [-value for value in gold]) == pytest.approx(-1)
 
 
 def test_equal_predictions_correlate_with_nothing_and_equal_gold_has_no_correlation():

@@ -1,4 +1,4 @@
-"""Which examples the shots are, and which permit opens them."""
+"""Which examples the shots are, and which access opens them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_samples_differ():
 def test_few_shot_training_opens_one_language_and_never_its_test_set(toy):
     for language, split in itertools.product(("qaa", "qab", "qac"), ("train", "dev", "test")):
         if (language, split) in {("qab", "train"), ("qab", "dev")}:
-            assert all(one.tags for one in labelled(toy, FEW, TASK, language, split))
+            assert all(example.tags for example in labelled(toy, FEW, TASK, language, split))
         else:
             with pytest.raises(ForbiddenLabels, match=f"toy-tagging/{language}/{split}"):
                 labelled(toy, FEW, TASK, language, split)
@@ -47,11 +47,11 @@ def test_few_shot_training_opens_one_language_and_never_its_test_set(toy):
 
 
 def test_the_evaluation_after_few_shots_reads_no_dev_set_that_they_may_come_from(toy):
-    permit = LabelAccess("evaluate", TASK.name, "qaa", "qab")
+    access = LabelAccess("evaluate", TASK.name, "qaa", "qab")
     with pytest.raises(ForbiddenLabels, match="toy-tagging/qab/dev"):
-        labelled(toy, permit, TASK, "qab", "dev")
+        labelled(toy, access, TASK, "qab", "dev")
     for language, split in (("qaa", "dev"), ("qaa", "test"), ("qab", "test")):
-        assert labelled(toy, permit, TASK, language, split)
+        assert labelled(toy, access, TASK, language, split)
 
 
 def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_pipeline):
@@ -86,9 +86,9 @@ def test_shots_are_whole_and_else_those_of_the_other_languages(make_tokenizer, t
         ]
         text = "id\tsentence1\tsentence2\tlabel\n" + "".join(rows)
         (folder / f"{language}.dev.tsv").write_text(text)
-        permit = LabelAccess("few_shot", task.name, "en", language)
+        access = LabelAccess("few_shot", task.name, "en", language)
         batches = shot_batches(
-            FilesSource(tmp_path), task, permit, "dev", 8, 0,
+            FilesSource(tmp_path), task, access, "dev", 8, 0,
             TextPipeline(tokenizer, "words", 32, tmp_path / "cache"), 8, 0,
         )  # fmt: skip
         shown[language] = set((batches.batch(0)["input_ids"][:, 1] - first_word).tolist())

@@ -56,7 +56,7 @@ def trained(name):
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(**trainer, initial_alphabet=alphabet)
-    backend.train_from_iterator([text for one in TEXTS.values() for text in one[:2]], trainer)
+    backend.train_from_iterator([text for texts in TEXTS.values() for text in texts[:2]], trainer)
     cls, sep = backend.token_to_id("[CLS]"), backend.token_to_id("[SEP]")
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -79,14 +79,14 @@ def example(language, answer):
     return SpanExample("q", question, passage, (Answer(answer, passage.index(answer)),))
 
 
-def row_of(one, tokenizer):
-    return tuple(encode_words(one.sentences(), tokenizer, with_places=True))
+def row_of(example, tokenizer):
+    return tuple(encode_words(example.sentences(), tokenizer, with_places=True))
 
 
 @pytest.mark.parametrize(("language", "answer"), SAID)
 def test_what_is_labelled_is_decoded_as_the_answer(tokenizer, language, answer):
-    one, label = example(language, answer), kind_of(TASK).numbers(example(language, answer))
-    row = row_of(one, tokenizer)
+    question, label = example(language, answer), kind_of(TASK).numbers(example(language, answer))
+    row = row_of(question, tokenizer)
     # Parts are twice as long as the answer and begin every half: one of them holds it whole.
     begins = row[1].places[:, 0]
     longest = int(((begins >= label[0]) & (begins < label[1])).sum())
@@ -102,16 +102,16 @@ def test_what_is_labelled_is_decoded_as_the_answer(tokenizer, language, answer):
     for number in holders:
         scores[number, [0, 1], batch["labels"][number]] = 5.0
     found = kind_of(task).decode(there, scores, frame)
-    assert kind_of(TASK).joined(one, found) == answer
+    assert kind_of(TASK).joined(question, found) == answer
     for number in holders:
-        assert kind_of(TASK).joined(one, found[number : number + 1]) == answer
+        assert kind_of(TASK).joined(question, found[number : number + 1]) == answer
 
 
 @pytest.mark.parametrize("language", TEXTS)
 def test_pieces_keep_their_place_in_the_text(tokenizer, language):
-    one = example(language, TEXTS[language][2][0])
-    solid = "".join(one.passage.split())
-    places = row_of(one, tokenizer)[1].places
+    question = example(language, TEXTS[language][2][0])
+    solid = "".join(question.passage.split())
+    places = row_of(question, tokenizer)[1].places
     assert (np.diff(places, axis=0) >= 0).all()
     covered = {at for begin, end in places.tolist() for at in range(begin, end)}
     assert covered == set(range(len(solid)))
@@ -121,19 +121,19 @@ def test_a_word_that_the_tokenizer_drops_keeps_its_place():
     backend = trained("wordpiece").backend_tokenizer
     backend.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
-    (one,) = encode_words([["a", "\u200b\u200b", "d"]], tokenizer, with_places=True)
-    assert one.places.tolist() == [[0, 1], [1, 3], [3, 4]]
-    assert one.ends.tolist() == [1, 2, 3]
+    (sentence,) = encode_words([["a", "\u200b\u200b", "d"]], tokenizer, with_places=True)
+    assert sentence.places.tolist() == [[0, 1], [1, 3], [3, 4]]
+    assert sentence.ends.tolist() == [1, 2, 3]
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 120), st.integers(1, 60), st.integers(12, 60), st.integers(0, 200))
-def test_windows_cover_the_passage_and_overlap_as_told(length, asked, max_length, overlap):
+def test_windows_cover_the_passage_and_overlap_as_reported(length, asked, max_length, overlap):
     tokenizer = WORDS
     words = [f"w{n}" for n in range(length + 1)]
-    one = SpanExample("q", " ".join(["q"] * asked), " ".join(words), ())
+    question = SpanExample("q", " ".join(["q"] * asked), " ".join(words), ())
     task = TASK.model_copy(update={"spans": TASK.spans.model_copy(update={"overlap": overlap})})
-    row = tuple(encode_words(one.sentences(), tokenizer, with_places=True))
+    row = tuple(encode_words(question.sentences(), tokenizer, with_places=True))
     there = kind_of(task).items(row, Frame(template_of(tokenizer), max_length))
     room = max_length - 3
     kept = len(there[0].question.pieces)
@@ -196,9 +196,9 @@ def test_a_broken_file_is_named_with_its_place(files, content, complaint):
 
 
 def batches_of(source, tmp_path, max_length=32, seed=0, size="all", hybrid=None):
-    permit = LabelAccess("train", "xquad", "en")
+    access = LabelAccess("train", "xquad", "en")
     pipeline = TextPipeline(WORDS, "w", max_length, tmp_path / "cache")
-    return train_batches(source, TASK, permit, size, pipeline, 64, seed, hybrid=hybrid or Hybrid())
+    return train_batches(source, TASK, access, size, pipeline, 64, seed, hybrid=hybrid or Hybrid())
 
 
 def test_half_of_the_training_windows_and_more_hold_the_answer(files, tmp_path):
@@ -270,21 +270,25 @@ V2 = parse_task(
 def test_unanswerable_questions_are_read_and_trained_as_none(files):
     impossible = {"id": "a", "question": "q", "is_impossible": True, "answers": []}
     source = files("qa/squad2/en.train.json", squad([impossible], PASSAGE))
-    (one,) = source.read(V2, "en", "train")
-    assert one.gold == ("",)
-    assert kind_of(V2).numbers(one).tolist() == [-1, -1]
+    (question,) = source.read(V2, "en", "train")
+    assert question.gold == ("",)
+    assert kind_of(V2).numbers(question).tolist() == [-1, -1]
     frame = Frame(template_of(WORDS), 32)
-    there = kind_of(V2).items(row_of(one, WORDS), frame)
+    there = kind_of(V2).items(row_of(question, WORDS), frame)
     assert (
-        not kind_of(V2).batch(there, [kind_of(V2).numbers(one)] * len(there), frame)["labels"].any()
+        not kind_of(V2)
+        .batch(there, [kind_of(V2).numbers(question)] * len(there), frame)["labels"]
+        .any()
     )
 
 
 def test_none_is_said_where_it_beats_the_best_span_of_all_windows():
-    one = SpanExample("q", "q", "w1 w2", ())
+    question = SpanExample("q", "q", "w1 w2", ())
 
     def said(task, *found):
-        return kind_of(task).joined(one, [BestSpan(score, 0, 2, none) for score, none in found])
+        return kind_of(task).joined(
+            question, [BestSpan(score, 0, 2, none) for score, none in found]
+        )
 
     assert said(V2, (1.0, 3.0), (0.0, 2.5)) == ""
     assert said(V2, (1.0, 3.0), (0.0, 2.0)) == "w1"  # better by no more than the threshold
@@ -296,11 +300,11 @@ def test_none_is_said_where_it_beats_the_best_span_of_all_windows():
 @given(st.integers(1, 12), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest, seed):
     words = [f"w{n}" for n in range(length)]
-    one = SpanExample("q", "q", " ".join(words), ())
+    question = SpanExample("q", "q", " ".join(words), ())
     spans = TASK.spans.model_copy(update={"max_answer": longest})
     task = TASK.model_copy(update={"spans": spans})
     frame = Frame(template_of(WORDS), 64)
-    (window,) = kind_of(task).items(row_of(one, WORDS), frame)
+    (window,) = kind_of(task).items(row_of(question, WORDS), frame)
     scores = np.random.default_rng(seed).normal(size=(1, 2, 3 + 1 + length))
     (found,) = kind_of(task).decode([window], scores, frame)
     begins, ends = scores[0, :, 3:-1]
@@ -308,7 +312,7 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest,
                range(first, min(first + longest, length))]  # fmt: skip
     first, last = max(allowed, key=lambda span: begins[span[0]] + ends[span[1]])
     assert found.score == pytest.approx(begins[first] + ends[last])
-    assert kind_of(task).joined(one, [found]) == " ".join(words[first : last + 1])
+    assert kind_of(task).joined(question, [found]) == " ".join(words[first : last + 1])
     assert found.none == pytest.approx(scores[0, :, 0].sum())
 
 

@@ -91,7 +91,7 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
     assert all(batch.arrays["input_ids"].shape[1] <= max_length for batch in batches)
     decoded = decoded_with(split, lambda batch: np.maximum(batch["labels"], 0), batch_size)
     assert split.predictions(decoded) == list(split.gold)
-    # What is cut is told: words that no row can hold.
+    # What is cut is reported: words that no row can hold.
     words = [length for lengths in fertility for length in lengths]
     assert split.cut == pytest.approx(np.mean([word > max_length - SPECIAL for word in words]))
 

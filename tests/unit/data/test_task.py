@@ -45,7 +45,7 @@ def test_every_promised_task_is_there():
 def test_published_numbers_stand_in_the_document_with_their_source():
     fields = ("role", "learning_rate", "epochs", "batch_size", "max_length", "warmup",
               "weight_decay", "note")  # fmt: skip
-    told = {
+    documented = {
         (recipe.source, task.name, *(getattr(recipe, field) for field in fields))
         for task in load_tasks()
         for recipe in task.recipes
@@ -59,8 +59,8 @@ def test_published_numbers_stand_in_the_document_with_their_source():
     shown = {
         (*row[:3], *(float(cell) if cell else None for cell in row[3:9]), row[9]) for row in rows
     }
-    assert shown == told
-    assert all("seen" in row[0] or "remembered" in row[0] for row in told)
+    assert shown == documented
+    assert all("seen" in row[0] or "remembered" in row[0] for row in documented)
 
 
 def test_the_sweeps_over_xtreme_have_the_published_numbers():
@@ -73,8 +73,8 @@ def test_the_sweeps_over_xtreme_have_the_published_numbers():
                     recipe for recipe in task_named(task).recipes if "2005.13013" in recipe.source
                 ]
                 assert {
-                    one: getattr(recipe, one) for one in recipe.model_fields_set - {"source"}
-                } == {one: option[one] for one in recipe.model_fields_set - {"source"}}
+                    name: getattr(recipe, name) for name in recipe.model_fields_set - {"source"}
+                } == {name: option[name] for name in recipe.model_fields_set - {"source"}}
 
 
 def test_a_label_is_numbered_by_its_place():
@@ -170,7 +170,7 @@ def test_labels_of_a_file_of_their_own_are_the_labels_of_the_task(tmp_path, monk
         parse_task(CCG.replace('"kind"', '"labels": ["a", "b"], "kind"'), "ccg.yaml")
 
 
-def test_a_sweep_of_a_task_without_its_labels_is_told_where_they_belong(tmp_path, monkeypatch):
+def test_a_sweep_of_a_task_without_its_labels_is_reported_where_they_belong(tmp_path, monkeypatch):
     (tmp_path / "ccg").mkdir()
     (tmp_path / "ccg/en.train.conll").write_text("Ada\tN\n")
     monkeypatch.setattr(task_module, "labels_file", lambda name: tmp_path / name)

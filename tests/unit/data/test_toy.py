@@ -73,7 +73,7 @@ def test_shared_spellings_are_cognates_and_as_frequent_as_set():
         relatives = [
             form for forms in words[toy_language.relatives or PIVOT].values() for form in forms
         ]
-        shared = sum(one == other for one, other in zip(own, relatives, strict=True))
+        shared = sum(first == second for first, second in zip(own, relatives, strict=True))
         if code == PIVOT:
             continue
         assert abs(shared / len(own) - toy_language.cognates) < 0.12
@@ -98,7 +98,7 @@ def test_rows_are_translations_of_each_other(toy, task):
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
-def test_sizes_are_as_told_and_labels_balanced(toy, task):
+def test_sizes_are_as_reported_and_labels_balanced(toy, task):
     for split, size in SIZES[task.name].items():
         rows = toy.read(task, PIVOT, split)
         assert len(rows) == size == toy.splits(task)[PIVOT, split].num_examples
@@ -158,7 +158,10 @@ def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
         for form, word in enumerate(forms):
             for target, into in lexicon.get(word, {}).items():
                 assert into == (words[target][gloss][form],)
-    size = {target: sum(target in one for one in lexicon.values()) for target in TOY_LANGUAGES}
+    size = {
+        target: sum(target in translations for translations in lexicon.values())
+        for target in TOY_LANGUAGES
+    }
     assert size["qab"] == len([form for forms in words[PIVOT].values() for form in forms])
     assert size["qaf"] < size["qae"] < size["qab"]
     assert (toy.lexicon("en"), toy.lexicon_languages("en")) == ({}, ())
@@ -176,15 +179,15 @@ def test_gold_alignments_join_words_of_one_meaning(toy):
     alignments = toy.alignments("qab", "qae")
     assert alignments.keys() == first.keys() & second.keys()
     for name, places in list(alignments.items())[:300]:
-        one, other = first[name].split(), second[name].split()
-        assert len(places) == len(one) == len(other)
-        assert all(gloss["qab"][one[a]] == gloss["qae"][other[b]] for a, b in places)
+        left, right = first[name].split(), second[name].split()
+        assert len(places) == len(left) == len(right)
+        assert all(gloss["qab"][left[a]] == gloss["qae"][right[b]] for a, b in places)
 
 
 def test_languages_differ_in_word_order():
     clause = draw_clause(Rng("order"))
     slots = {
-        code: tuple(one.slot for one in say(toy_words(0), code, clause)) for code in TOY_LANGUAGES
+        code: tuple(word.slot for word in say(toy_words(0), code, clause)) for code in TOY_LANGUAGES
     }
     assert len(set(slots.values())) >= 3
     assert len({frozenset(order) for order in slots.values()}) == 1
@@ -233,4 +236,4 @@ def test_opposites_and_categories_are_closed():
             assert known[concept.opposite].opposite == gloss
         if concept.category:
             assert known[concept.category].tag == "NOUN"
-    assert set(task_named("toy-tagging").labels) == {one.tag for one in known.values()}
+    assert set(task_named("toy-tagging").labels) == {word.tag for word in known.values()}

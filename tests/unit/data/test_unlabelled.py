@@ -54,14 +54,17 @@ def test_pairs_are_two_columns_or_named_ones_with_or_without_labels(
                        (columns.id, "id"), (columns.label, "label")):  # fmt: skip
         text = text.replace(usual, own)
     found = read_inputs(written(tmp_path, "x.tsv", text), task)
-    assert [one.id for one in found] == ids
-    assert [one.sentences() for one in found] == [(("a", "b"), ("c",)), (("d",), ("e", "f"))]
+    assert [example.id for example in found] == ids
+    assert [example.sentences() for example in found] == [
+        (("a", "b"), ("c",)),
+        (("d",), ("e", "f")),
+    ]
 
 
 def test_no_row_of_a_table_is_lost(tmp_path: Path) -> None:
     text = "id\tsentence1\tsentence2\tlabel\n8\tNS\tx\t1\n9\ta\tb\t\n"
     found = read_inputs(written(tmp_path, "x.tsv", text), task_named("pawsx"))
-    assert [(one.id, one.first) for one in found] == [("8", "NS"), ("9", "a")]
+    assert [(example.id, example.first) for example in found] == [("8", "NS"), ("9", "a")]
 
 
 @pytest.mark.parametrize("tag", ["_", "", "B-PER", "NOUNN"])
@@ -95,7 +98,7 @@ def test_questions_need_no_answers(answers: dict[str, object], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("task", "text", "told"),
+    ("task", "text", "message"),
     [
         ("pawsx", "a\tb\nc\n", r"x.tsv:2: has 1 columns, not 2; two sentences, or a header with"),
         ("pawsx", "a\tb\tc\n", r"x.tsv:1: has 3 columns, not 2"),
@@ -106,8 +109,10 @@ def test_questions_need_no_answers(answers: dict[str, object], tmp_path: Path) -
         ("xcopa", '{"premise": "p"}\n', r"x.tsv:1: has 0 options"),
     ],
 )
-def test_a_fault_is_told_with_its_line(task: str, text: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=told):
+def test_a_fault_is_reported_with_its_line(
+    task: str, text: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
         read_inputs(written(tmp_path, "x.tsv", text), task_named(task))
 
 

@@ -33,16 +33,18 @@ MEASURED = {
 
 def error_rate(found, gold):
     """AER of Och and Ney (2003) where every gold link is sure: 1 - 2 |A & S| / (|A| + |S|)."""
-    both = sum(len(one & other) for one, other in zip(found, gold, strict=True))
-    return 1 - 2 * both / sum(len(one) + len(other) for one, other in zip(found, gold, strict=True))
+    both = sum(len(first & second) for first, second in zip(found, gold, strict=True))
+    return 1 - 2 * both / sum(
+        len(first) + len(second) for first, second in zip(found, gold, strict=True)
+    )
 
 
 def toy_text(toy, first, second):
-    one, other, gold = toy.parallel(first), toy.parallel(second), toy.alignments(first, second)
-    names = [name for name in one if name in other]
+    left, right, gold = toy.parallel(first), toy.parallel(second), toy.alignments(first, second)
+    names = [name for name in left if name in right]
     return (
-        [one[name].lower().split() for name in names],
-        [other[name].lower().split() for name in names],
+        [left[name].lower().split() for name in names],
+        [right[name].lower().split() for name in names],
         [set(gold[name]) for name in names],
     )
 
@@ -61,15 +63,15 @@ def test_learned_alignments_are_close_to_gold(toy, pair):
 def test_model_one_learns_what_words_are_said_as():
     given = [["the", "house"], ["the", "book"], ["a", "book"]]
     said = [["das", "Haus"], ["das", "Buch"], ["ein", "Buch"]]
-    assert [one.tolist() for one in model_one(given, said)] == [[0, 1], [0, 1], [0, 1]]
+    assert [links.tolist() for links in model_one(given, said)] == [[0, 1], [0, 1], [0, 1]]
     turned = [words[::-1] for words in said]
-    assert [one.tolist() for one in model_one(given, turned)] == [[1, 0], [1, 0], [1, 0]]
+    assert [links.tolist() for links in model_one(given, turned)] == [[1, 0], [1, 0], [1, 0]]
 
 
 def test_a_word_that_nothing_says_is_aligned_with_nothing():
     given = [["a"], ["b"], ["c"], ["d"]]
     said = [["x", "um"], ["y", "um"], ["z", "um"], ["w", "um"]]
-    assert [one.tolist() for one in model_one(given, said)] == [[0, -1]] * 4
+    assert [links.tolist() for links in model_one(given, said)] == [[0, -1]] * 4
 
 
 def test_equal_words_are_aligned_along_the_diagonal():
@@ -79,7 +81,7 @@ def test_equal_words_are_aligned_along_the_diagonal():
 
 def test_empty_sentences_have_no_links():
     assert aligned([["a"], []], [[], ["x"]], "intersection") == [set(), set()]
-    assert [one.tolist() for one in model_one([[]], [[]])] == [[]]
+    assert [links.tolist() for links in model_one([[]], [[]])] == [[]]
     assert model_one([[], ["a"]], [["x"], ["x"]])[0].tolist() == [-1]
 
 
@@ -136,9 +138,9 @@ def test_alignments_of_a_file_are_those_of_both_directions(tmp_path):
     assert source.alignment_digest("de", "fr") == ""
     rest = {"symmetrise": "intersection", "cache_dir": tmp_path / "k"}
     found = word_alignments(source, "de", "en", aligner="auto", **rest)
-    assert [one.tolist() for one in (found[0], found[1])] == [[], [[0, 0], [1, 2]]]
+    assert [links.tolist() for links in (found[0], found[1])] == [[], [[0, 0], [1, 2]]]
     learned = word_alignments(source, "de", "en", aligner="ibm1", **rest)
-    assert learned[0].tolist() == [[0, 0]], "told or not"
+    assert learned[0].tolist() == [[0, 0]], "given or not"
     other = folder_with_links(tmp_path, "v1\t0-1\n")
     assert word_alignments(other, "de", "en", aligner="auto", **rest)[1].tolist() == [[1, 0]]
 
@@ -182,7 +184,7 @@ def test_alignments_are_learned_where_the_data_has_none(tmp_path):
     source = FilesSource(tmp_path)
     found = word_alignments(source, "de", "en", **rest)
     # In the order of the first language's text.
-    assert [one.tolist() for one in (found[0], found[1])] == [[[0, 0]], [[0, 0], [1, 1]]]
+    assert [links.tolist() for links in (found[0], found[1])] == [[[0, 0]], [[0, 0], [1, 1]]]
     before = {file.name for file in (tmp_path / "k" / "alignments").iterdir()}
     (tmp_path / "parallel" / "c" / "en.tsv").write_text("v1\tA house\nv2\tone\n")
     word_alignments(FilesSource(tmp_path), "de", "en", **rest)

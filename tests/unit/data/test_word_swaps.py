@@ -92,7 +92,9 @@ def test_words_of_several_pieces_swap_with_all_pieces(tmp_path):
     batches = alignment_batches(FilesSource(tmp_path), settings, pipeline, 0)
     batch = batches.batch(0)
     ids = np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
-    row = next(n for n, one in enumerate(ids.tolist()) if one[:8] == [2, 5, 6, 7, 3, 8, 9, 10])
+    row = next(
+        n for n, pieces in enumerate(ids.tolist()) if pieces[:8] == [2, 5, 6, 7, 3, 8, 9, 10]
+    )
     swap = batch["swap"][row]
     # ab = yz, c = x: [CLS] a b c [SEP] x y z.
     assert swap[1, [6, 7]].tolist() == swap[2, [6, 7]].tolist() == [0.5, 0.5]
@@ -123,8 +125,10 @@ def test_pairs_are_translations_with_the_number_of_their_meaning(pairs, toy, toy
         batch = pairs().batch(step)
         ours = texts_of(batch["input_ids"], toy_tokenizer)
         theirs = texts_of(batch["other_input_ids"], toy_tokenizer)
-        for one, other, number in zip(ours, theirs, batch["sentence"].tolist(), strict=True):
-            shared = names[one] & names[other]
+        for sentence, translation, number in zip(
+            ours, theirs, batch["sentence"].tolist(), strict=True
+        ):
+            shared = names[sentence] & names[translation]
             assert shared
             by_number.setdefault(number, shared)
             assert by_number[number] & shared
@@ -135,9 +139,9 @@ def test_pairs_are_translations_with_the_number_of_their_meaning(pairs, toy, toy
 def test_pairs_follow_from_seed_and_step_alone(pairs):
     first, second, other = pairs(), pairs(), pairs(seed=1)
     for step in (5, 0, 3):
-        one, again = first.batch(step), second.batch(step)
-        assert all(np.array_equal(one[key], again[key]) for key in one)
-        assert not np.array_equal(one["sentence"], other.batch(step)["sentence"])
+        batch, again = first.batch(step), second.batch(step)
+        assert all(np.array_equal(batch[key], again[key]) for key in batch)
+        assert not np.array_equal(batch["sentence"], other.batch(step)["sentence"])
 
 
 def test_a_group_of_the_whole_batch_is_the_default(pairs):

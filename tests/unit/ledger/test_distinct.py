@@ -37,7 +37,7 @@ ReadSweep = Callable[..., SweepSpec]
 
 
 def ask_all(ledger: Ledger, sweep: SweepSpec) -> list[dict[str, Any]]:
-    """All that is asked, each told what makes tpe ask for it again."""
+    """All that is asked, each with what makes tpe ask for it again."""
     assignments = []
     while (asked_trial := ledger.ask(sweep, bounds)) is not None:
         assignments.append(dict(asked_trial.assignment))

@@ -67,7 +67,9 @@ def test_a_byte_that_changed_changes_no_trial(
 ) -> None:
     sweep = sweep_from(TEXT)
     place = data.draw(st.integers(0, len(written) - 2), label="place")
-    byte = data.draw(st.integers(0, 255).filter(lambda one: one != written[place]), label="byte")
+    byte = data.draw(
+        st.integers(0, 255).filter(lambda value: value != written[place]), label="byte"
+    )
     changed = written[:place] + bytes([byte]) + written[place + 1 :]
     home.ledgers.mkdir(parents=True, exist_ok=True)
     home.ledger_journal("t").write_bytes(written)

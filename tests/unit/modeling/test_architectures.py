@@ -201,7 +201,7 @@ def test_masks_made_without_reading_give_the_same_bits(loaded: Loaded, more_padd
     batch = batch_of(loaded, more_padding=more_padding)
     for rows in (batch, {name: tensor[:1] for name, tensor in batch.items() if tensor.dim()}):
         ours, theirs = hidden_states(encoder, rows), hidden_states(plain, rows)
-        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        assert all(torch.equal(first, second) for first, second in zip(ours, theirs, strict=True))
 
 
 def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:
@@ -260,7 +260,7 @@ def test_a_trimmed_table_gives_the_same_states_gradients_and_files(
     assert 90 not in ids
     for rows in (batch, unseen):
         ours, theirs = (hidden_states(part.eval(), rows) for part in (trimmed, encoder))
-        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+        assert all(torch.equal(first, second) for first, second in zip(ours, theirs, strict=True))
     for part in (trimmed, encoder):
         for module in part.modules():
             if isinstance(module, torch.nn.Dropout):

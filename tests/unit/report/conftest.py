@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests import made_up
-from tests.made_up import facts_of, seconds_of
+from tests import sample_results
+from tests.sample_results import facts_of, seconds_of
 from tests.two_models import bounds
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec, sweep_of
@@ -115,7 +115,7 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
             value += 0.01 * layer + noise.gauss(0, 0.012)
             num_items = FEW_ITEMS.get(language, 400)
             is_constant = (language, split) == ("qab", "test") and place == NEAR_CONSTANT
-            told: dict[str, Any] = {
+            counts: dict[str, Any] = {
                 "num_examples": num_items,
                 "num_items": num_items,
                 "top_share": 0.985 if is_constant else 0.41,
@@ -128,7 +128,7 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
             ):
                 rows.append(
                     Score(
-                        "toy-nli", language, split, metric, round(score, 4), chance=chance, **told
+                        "toy-nli", language, split, metric, round(score, 4), chance=chance, **counts
                     )
                 )
     return tuple(rows)
@@ -175,7 +175,7 @@ def commit(
 ) -> None:
     time = datetime.datetime.now(datetime.UTC).isoformat()
     made_by = {"commit": "0123abc", "host": "here", "time": time}
-    made_up.commit(store, stage, scores, history_of(stage, dev), made_by, items)
+    sample_results.commit(store, stage, scores, history_of(stage, dev), made_by, items)
 
 
 def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
@@ -222,8 +222,8 @@ def end(found: Finished, view: TrialView) -> None:
 def finished(home: Home, text: str = SWEEP) -> Finished:
     sweep = sweep_of(parse_document(text, "quick.yaml"))
     found = Finished(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
-    while (ticket := found.ledger.ask(sweep, bounds)) is not None:
-        end(found, found.ledger.trial(ticket.number))
+    while (asked_trial := found.ledger.ask(sweep, bounds)) is not None:
+        end(found, found.ledger.trial(asked_trial.number))
     return found
 
 

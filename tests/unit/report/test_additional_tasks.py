@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import tests.unit.report.conftest as world
+import tests.unit.report.conftest as fixtures
 from tests.unit.report.conftest import Finished, csv_rows, finished, sized
 from xlt_ray.home import Home
 from xlt_ray.report.additional_tasks import (
@@ -47,16 +47,16 @@ def besides() -> tuple[Score, ...]:
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finished:
-    plain = world.scores_of
-    monkeypatch.setattr(world, "scores_of", lambda *given: (*plain(*given), *besides()))
+    plain = fixtures.scores_of
+    monkeypatch.setattr(fixtures, "scores_of", lambda *given: (*plain(*given), *besides()))
     return finished(Home(tmp_path / "asked"), ASKED)
 
 
 def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Path) -> None:
     plain = finished(Home(tmp_path / "plain"), SMALL)
-    one, other = (found.snapshot() for found in (plain, asked))
-    pd.testing.assert_frame_equal(scores_frame(one), scores_frame(other))
-    tables = [tables_of(each) for each in (one, other)]
+    first, second = (found.snapshot() for found in (plain, asked))
+    pd.testing.assert_frame_equal(scores_frame(first), scores_frame(second))
+    tables = [tables_of(each) for each in (first, second)]
     assert tables[0] == tables[1]
     assert len(tables[1]) == 1
 
@@ -67,7 +67,9 @@ def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
     assert additional_tables(frame, small.ledger.sweep) == []
 
 
-def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
+def test_every_further_score_is_reported_with_its_data_and_what_was_dropped(
+    asked: Finished,
+) -> None:
     frame = additional_frame(asked.snapshot())
     complete = sum(trial.state == "complete" for trial in asked.ledger.trials())
     assert len(frame) == complete * len(besides())

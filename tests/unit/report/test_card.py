@@ -22,7 +22,7 @@ def describe(name: str) -> dict[str, Any]:
     return {**task_named(name).model_dump(mode="json"), "licence": f"licence of {name}"}
 
 
-def told(snapshot: Snapshot, view: TrialView, *, is_named: bool = False) -> Exported:
+def exported(snapshot: Snapshot, view: TrialView, *, is_named: bool = False) -> Exported:
     return export_metadata(snapshot, view, is_named=is_named, describe_task=describe)
 
 
@@ -45,7 +45,7 @@ def table(card: str, head: str) -> list[list[str]]:
 def test_scores_have_the_source_first_and_missing_languages_in_plain_sight(
     snapshot: Snapshot,
 ) -> None:
-    card = model_card(told(snapshot, complete(snapshot, NOWHERE_SCORED)))
+    card = model_card(exported(snapshot, complete(snapshot, NOWHERE_SCORED)))
     rows = table(card, "language")
     assert [row[0] for row in rows] == ["qaa", "qab", "qac", "qad", "qae", "qaf"]
     assert set(rows[-1][1:]) == {"–"}
@@ -54,7 +54,7 @@ def test_scores_have_the_source_first_and_missing_languages_in_plain_sight(
 
 
 def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> None:
-    found = told(snapshot, complete(snapshot, 0))
+    found = exported(snapshot, complete(snapshot, 0))
     values = {
         score.language: score.value
         for score in found.scores
@@ -64,20 +64,20 @@ def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> Non
     assert f"Mean test accuracy over 6 languages: {mean:.1f}; without qaa:" in model_card(found)
 
 
-def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> None:
+def test_the_rule_of_selection_is_reported(snapshot: Snapshot, quick: Finished) -> None:
     best = quick.ledger.best()
     assert best is not None
-    found = told(snapshot, best.trial)
+    found = exported(snapshot, best.trial)
     number = len({trial.configuration for trial in snapshot.trials
                   if trial.state in ("complete", "pruned")})  # fmt: skip
     assert f"Configuration {best.configuration} is the best of {number}" in found.selection
     assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in found.selection
     assert "chosen by accuracy on the dev set of qaa" in found.selection
-    assert "named by hand" in told(snapshot, best.trial, is_named=True).selection
+    assert "named by hand" in exported(snapshot, best.trial, is_named=True).selection
     assert "ORACLE" not in found.selection
     objective = {**snapshot.sweep["objective"], "languages": "target"}
     oracle = replace(snapshot, sweep={**snapshot.sweep, "objective": objective})
-    assert "ORACLE SELECTION" in told(oracle, best.trial).selection
+    assert "ORACLE SELECTION" in exported(oracle, best.trial).selection
 
 
 def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
@@ -88,12 +88,12 @@ def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
     )
     (use,) = [stage for stage in view.stages if stage.kind == "intermediate"]
     records = {key: record for key, record in snapshot.records.items() if key != use.key}
-    found = told(replace(snapshot, records=records), view)
+    found = exported(replace(snapshot, records=records), view)
     (freed,) = [stage for stage in found.stages if stage.is_freed]
     assert (freed.key, freed.label) == (use.key, use.label)
     (row,) = [row for row in table(model_card(found), "stage") if row[0] == use.label]
     assert row[2] == "freed"
-    whole = told(snapshot, view)
+    whole = exported(snapshot, view)
     assert not any(stage.is_freed for stage in whole.stages)
     assert "licence of toy-paraphrase" in model_card(whole)
     assert whole.stages[-1].commit == "0123abc"
@@ -132,6 +132,6 @@ def test_a_model_in_a_folder_is_called_by_its_name_alone(tmp_path: Path) -> None
 
 
 def test_what_is_written_is_what_is_read(snapshot: Snapshot, tmp_path: Path) -> None:
-    found = told(snapshot, complete(snapshot, 0))
+    found = exported(snapshot, complete(snapshot, 0))
     (tmp_path / FILE).write_text(found.model_dump_json())
     assert read_exported(tmp_path) == found

@@ -67,22 +67,22 @@ def test_with_many_languages_it_is_said_how_many_seeds_one_would_need() -> None:
 
 
 def test_only_common_seeds_are_paired() -> None:
-    one = candidate("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
+    baseline = candidate("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
     other = candidate("b", {1: dict.fromkeys(CODES, 0.5), 7: dict.fromkeys(CODES, 0.9)})
-    (found,) = compare([one, other])
+    (found,) = compare([baseline, other])
     assert found.seeds == (1,)
     assert [line.baseline for line in found.lines] == pytest.approx([0.2] * 5)
-    (found,) = compare([one, candidate("c", {9: dict.fromkeys(CODES, 0.5)})])
+    (found,) = compare([baseline, candidate("c", {9: dict.fromkeys(CODES, 0.5)})])
     assert all(line.paired is None for line in found.lines)
     assert any("no seed in common" in note for note in found.notes)
 
 
 def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
-    one = candidate("a", noisy(0.5, 6, 1))
+    baseline = candidate("a", noisy(0.5, 6, 1))
     other = candidate(
         "b", noisy(0.5, 6, 2), data={"qaa": "the same", "qab": "other", "qac": "the same"}
     )
-    (found,) = compare([one, other])
+    (found,) = compare([baseline, other])
     assert set(by_language(found)) == {"qaa", "qac"}
     assert any("other data" in note and "qab" in note for note in found.notes)
     assert all("qab" not in line.languages for line in found.lines)
@@ -127,15 +127,15 @@ def test_means_are_corrected_over_the_sweeps_and_languages_within_each() -> None
 
 
 def test_unlike_sweeps_are_refused() -> None:
-    one = candidate("a", noisy(0.5, 6, 1))
+    baseline = candidate("a", noisy(0.5, 6, 1))
     with pytest.raises(LedgerError, match="a/0: name another one"):
-        compare([one])
+        compare([baseline])
     with pytest.raises(LedgerError, match="a/0: is named twice"):
-        compare([one, one])
+        compare([baseline, baseline])
     for name, value in (("task", "u"), ("metric", "f1"), ("source_language", "qab")):
-        other = replace(one, sweep="b", table=replace(one.table, **{name: value}))
+        other = replace(baseline, sweep="b", table=replace(baseline.table, **{name: value}))
         with pytest.raises(LedgerError, match=name.replace("_", " ")):
-            compare([one, other])
+            compare([baseline, other])
 
 
 def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(snapshot: Snapshot) -> None:
@@ -170,11 +170,11 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(snapshot
 
 
 def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
-    one, other = (
+    first, second = (
         candidate(name, noisy(mean, 6, 1), dict.fromkeys(range(6), (stage("common"),)))
         for name, mean in (("a", 0.5), ("b", 0.7))
     )
-    (found,) = compare([one, other])
+    (found,) = compare([first, second])
     assert found.given == ()
     assert found.lines[0].is_significant
     assert any("given one training of intermediate common" in note for note in found.notes)
@@ -200,9 +200,9 @@ def test_a_sweep_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
 
 def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path) -> None:
     small = sized(1, 2)
-    one = finished(Home(tmp_path), small)
+    sweep = finished(Home(tmp_path), small)
     other = finished(Home(tmp_path), small.replace("name: quick", "name: other"))
-    first, second = (candidate_of(found.snapshot()) for found in (one, other))
+    first, second = (candidate_of(found.snapshot()) for found in (sweep, other))
     assert first.data == second.data
     (found,) = compare([first, second])
     assert all(line.paired is not None and line.paired.difference == 0 for line in found.lines)

@@ -69,7 +69,7 @@ def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(both: Both) -> 
     snapshot, fresh, configurations = both
     found = confirmation_of(snapshot, fresh, configurations)
     for place, configuration in enumerate(configurations):
-        one = row(found, configuration, "objective")
+        cells = row(found, configuration, "objective")
         before = [
             view.objective
             for view in snapshot.trials
@@ -80,14 +80,14 @@ def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(both: Both) -> 
             for view in fresh.trials
             if view.configuration == place and view.objective is not None
         ]
-        assert one.rank == place + 1
-        assert one.selected == statistics.fmean(before)
-        assert one.fresh == summary(after)
-        assert one.fresh.num_seeds == (4 if place == 0 else 3)
-        assert one.bias == pytest.approx(one.selected - statistics.fmean(after), abs=1e-12)
-        interval = one.bias_interval
+        assert cells.rank == place + 1
+        assert cells.selected == statistics.fmean(before)
+        assert cells.fresh == summary(after)
+        assert cells.fresh.num_seeds == (4 if place == 0 else 3)
+        assert cells.bias == pytest.approx(cells.selected - statistics.fmean(after), abs=1e-12)
+        interval = cells.bias_interval
         assert interval is not None
-        assert interval.low < one.bias < interval.high
+        assert interval.low < cells.bias < interval.high
         assert {view.seed for view in fresh.trials}.isdisjoint(
             view.seed for view in snapshot.trials
         )
@@ -96,12 +96,12 @@ def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(both: Both) -> 
 def test_a_seed_that_failed_is_named_and_counts_for_nothing(both: Both) -> None:
     snapshot, fresh, configurations = both
     notes = confirmation_of(snapshot, fresh, configurations).notes
-    (told,) = [note for note in notes if "trial" in note]
+    (note,) = [note for note in notes if "trial" in note]
     failed = next(trial for trial in fresh.trials if trial.state == "failed")
-    assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in told
+    assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in note
 
 
-def test_a_seed_that_failed_and_was_run_again_is_not_told_of(both: Both) -> None:
+def test_a_seed_that_failed_and_was_run_again_is_not_mentioned(both: Both) -> None:
     snapshot, fresh, configurations = both
     failed = next(trial for trial in fresh.trials if trial.state == "failed")
     whole = next(trial for trial in fresh.trials if trial.configuration == failed.configuration
@@ -112,9 +112,9 @@ def test_a_seed_that_failed_and_was_run_again_is_not_told_of(both: Both) -> None
     )  # fmt: skip
     found = confirmation_of(snapshot, replace(fresh, trials=(*fresh.trials, again)), configurations)
     assert not [note for note in found.notes if "is failed" in note]
-    one = row(found, configurations[1], "objective")
-    assert one.fresh is not None
-    assert one.fresh.num_seeds == 4
+    cells = row(found, configurations[1], "objective")
+    assert cells.fresh is not None
+    assert cells.fresh.num_seeds == 4
 
 
 def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(both: Both) -> None:
@@ -137,8 +137,12 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(both: Both) 
         "best of 16 configurations, is compared on the fresh seeds of quick-confirm" in note
         for note in found.notes
     )
-    (told, _) = comparison_json([found])["contenders"]
-    assert (told["is_fresh"], told["trials_of"], told["candidates"]) == (True, "quick-confirm", 16)
+    (winner, _) = comparison_json([found])["contenders"]
+    assert (winner["is_fresh"], winner["trials_of"], winner["candidates"]) == (
+        True,
+        "quick-confirm",
+        16,
+    )
     # Every fresh seed has stages of its own, those of the sweep have one.
     assert found.given == ()
     (before,) = compare([replace(side, fresh=None) for side in sides])

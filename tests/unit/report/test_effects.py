@@ -34,7 +34,7 @@ def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> 
          for seed in range(seeds)]
         for number, score in enumerate(scores)
     ]  # fmt: skip
-    return made_table([{"knob": value} for value in values], trials, [GROUP])
+    return made_table([{"width": value} for value in values], trials, [GROUP])
 
 
 GROUP = Group("script", "Latn", ("qab",))
@@ -105,18 +105,18 @@ def test_parameters_are_in_order_of_importance_for_the_other_languages() -> None
     draw = random.Random(1)
     table = table_of(list(range(3 * MIN_POINTS)), [number / 40 for number in range(3 * MIN_POINTS)])
     rows = tuple(
-        replace(row, parameters={"idle": draw.random(), "knob": row.parameters["knob"]})
+        replace(row, parameters={"idle": draw.random(), "width": row.parameters["width"]})
         for row in table.rows
     )
-    known = effects_of(replace(table, rows=rows, parameters=("idle", "knob")))
-    assert known.parameters == ("knob", "idle")
-    shuffled = [row.parameters["knob"] for row in rows]
+    known = effects_of(replace(table, rows=rows, parameters=("idle", "width")))
+    assert known.parameters == ("width", "idle")
+    shuffled = [row.parameters["width"] for row in rows]
     draw.shuffle(shuffled)
     noise = tuple(
-        replace(row, parameters={"idle": row.parameters["idle"], "a": value, "knob": 1})
+        replace(row, parameters={"idle": row.parameters["idle"], "a": value, "width": 1})
         for row, value in zip(rows, shuffled, strict=True)
     )
-    known_of_noise = effects_of(replace(table, rows=noise, parameters=("idle", "knob", "a")))
+    known_of_noise = effects_of(replace(table, rows=noise, parameters=("idle", "width", "a")))
     assert not any(
         importance.is_above_chance for importance in known_of_noise.importances[OTHERS].values()
     )

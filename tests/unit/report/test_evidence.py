@@ -144,6 +144,6 @@ def test_listings_and_runs_say_it(quick: Finished) -> None:
     assert score_tags(record.scores, "accuracy")["xlt.near_constant"] == "qab"
     metrics = final_metrics(view, record.scores, "accuracy", "qaa")
     assert metrics["test/accuracy/chance_mean"] == pytest.approx(0.36)
-    told = json.loads(score_table(record.scores))
-    assert told["columns"][-5:] == ["num_items", "chance", "cut", "top_share", "is_near_constant"]
-    assert sum(line[-1] for line in told["data"]) == 2
+    table = json.loads(score_table(record.scores))
+    assert table["columns"][-5:] == ["num_items", "chance", "cut", "top_share", "is_near_constant"]
+    assert sum(line[-1] for line in table["data"]) == 2

@@ -1,4 +1,4 @@
-"""What is equal is told apart in at most five of a hundred comparisons, however it was trained."""
+"""Equal systems differ in at most five of a hundred comparisons, however they were trained."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def most_by_chance(draws: int) -> int:
 
 @pytest.mark.parametrize("num_seeds", [3, 6, 10])
 @pytest.mark.parametrize("scope", ["shared", "per_trial", "mixed", "common"])
-def test_equal_systems_are_told_apart_in_at_most_five_of_a_hundred_comparisons(
+def test_equal_systems_are_distinguished_in_at_most_five_of_a_hundred_comparisons(
     scope: Scope, num_seeds: int
 ) -> None:
     random = np.random.default_rng(num_seeds)
     found = [compare(equal_pair(random, num_seeds, scope, 1.0))[0] for _ in range(DRAWS)]
-    for told in zip(*map(wins, found), strict=True):
-        assert sum(told) <= most_by_chance(DRAWS)
+    for is_won in zip(*map(wins, found), strict=True):
+        assert sum(is_won) <= most_by_chance(DRAWS)
     naive = sum(map(is_won_by_seeds, found))
     if num_seeds < MIN_SEEDS_FOR_STAR:
         assert naive == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import tests.unit.report.conftest as world
+import tests.unit.report.conftest as fixtures
 from tests.unit.report.conftest import LANGUAGES, Finished, finished
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import LedgerError
@@ -63,26 +63,26 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
 
 
 @pytest.fixture
-def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world, "scores_of", scores_of)
+def _invented_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixtures, "scores_of", scores_of)
     # The fates that other tests give to some configurations of a larger sweep.
-    monkeypatch.setattr(world, "end", complete)
+    monkeypatch.setattr(fixtures, "end", complete)
 
 
 @pytest.fixture
-def few(tmp_path: Path, _made_up: None) -> Finished:
+def few(tmp_path: Path, _invented_scores: None) -> Finished:
     return finished(Home(tmp_path / "few"), SWEEP)
 
 
 def complete(found: Finished, view: TrialView) -> None:
     found.ledger.begin_attempt(view.number)
-    world.walk(found, view)
-    trial = found.sweep.trial_of(dict(view.assignment), world.bounds)
+    fixtures.walk(found, view)
+    trial = found.sweep.trial_of(dict(view.assignment), fixtures.bounds)
     dev = next(score.value for score in scores_of(trial, view) if score.split == "dev")
     found.ledger.tell_complete(view.number, dev)
 
 
-def test_every_sample_is_told_with_what_it_added_to_its_own_target_stage(few: Finished) -> None:
+def test_every_sample_is_reported_with_what_it_added_to_its_own_target_stage(few: Finished) -> None:
     frame = few_shot_frame(few.snapshot())
     assert len(frame) == 12 * 3 * 2
     own = frame[(frame["language"] == frame["shot_language"]) & (frame["metric"] == "accuracy")]
@@ -92,8 +92,8 @@ def test_every_sample_is_told_with_what_it_added_to_its_own_target_stage(few: Fi
         own["gain"], expected.astype(float), check_names=False, check_exact=False
     )
     assert set(frame["task"]) == {"toy-nli"}
-    told = [f"few-shot ({language})" for language in frame["shot_language"]]
-    assert list(frame["supervision"]) == told
+    named = [f"few-shot ({language})" for language in frame["shot_language"]]
+    assert list(frame["supervision"]) == named
     assert frame["data"].str.len().min() > 0
 
 
@@ -144,8 +144,8 @@ def test_the_page_says_so_even_where_a_trial_with_shots_is_chosen(few: Finished)
     assert "<b>90.0<i> </i></b><span>dev (objective)" in best
 
 
-@pytest.mark.usefixtures("_made_up")
-def test_without_the_zero_shot_trial_nothing_is_made_up(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_invented_scores")
+def test_without_the_zero_shot_trial_nothing_is_invented(tmp_path: Path) -> None:
     text = SWEEP.replace("    - null\n", "").replace("trials: 13", "trials: 12")
     alone = finished(Home(tmp_path / "alone"), text)
     snapshot = alone.snapshot()
@@ -177,14 +177,14 @@ def test_an_export_is_of_the_network_after_the_shots_and_says_so(few: Finished) 
             "metrics": ["accuracy"],
         }  # fmt: skip
 
-    told = export_metadata(snapshot, view, is_named=True, describe_task=describe)
-    assert "FEW-SHOT" in told.selection
-    card = model_card(told)
+    metadata = export_metadata(snapshot, view, is_named=True, describe_task=describe)
+    assert "FEW-SHOT" in metadata.selection
+    card = model_card(metadata)
     assert "5 labelled examples of qab (few-shot, not zero-shot)" in card
     assert "tags: [xlt-ray, few-shot" in card
 
 
-def test_a_trial_after_shots_is_not_compared_and_told_as_what_it_is(few: Finished) -> None:
+def test_a_trial_after_shots_is_not_compared_and_reported_as_what_it_is(few: Finished) -> None:
     snapshot = few.snapshot()
     with pytest.raises(
         LedgerError, match=r"labels of a target language \(few-shot .*not zero-shot"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
+from tests.sample_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
 from xlt_ray.report.item_uncertainty import (
     MIN_DRAWN_ITEMS,
     Sample,
@@ -56,8 +56,8 @@ def test_an_interval_over_seeds_alone_knows_nothing_of_the_test_set() -> None:
     held = {"seeds": 0, "both": 0}
     for _ in range(300):
         difficulty = random.choice([-0.28, 0.28], 100)
-        one = right_or_wrong(random, difficulty, np.zeros(10))
-        by_seeds, both = summary(one.scores.tolist()).interval, two_level(["de"], {"de": one})
+        items = right_or_wrong(random, difficulty, np.zeros(10))
+        by_seeds, both = summary(items.scores.tolist()).interval, two_level(["de"], {"de": items})
         held["seeds"] += by_seeds is not None and by_seeds.low <= 0.7 <= by_seeds.high
         held["both"] += both is not None and both.low <= 0.7 <= both.high
     assert held["seeds"] < 240
@@ -68,10 +68,12 @@ def test_an_interval_over_seeds_alone_knows_nothing_of_the_test_set() -> None:
 @given(seed=SEEDS, num_seeds=st.integers(2, 6), size=st.integers(MIN_DRAWN_ITEMS, 60))
 def test_it_is_never_narrower_than_over_seeds_or_over_items_alone(seed, num_seeds, size) -> None:
     random = np.random.default_rng(seed)
-    one = right_or_wrong(random, random.uniform(-0.2, 0.2, size), random.normal(0, 0.1, num_seeds))
-    both = two_level(["de"], {"de": one})
-    by_seeds = summary(one.scores.tolist()).interval
-    mean = Sample(one.ids, one.points.mean(axis=0)[None], one.out_of[:1])
+    items = right_or_wrong(
+        random, random.uniform(-0.2, 0.2, size), random.normal(0, 0.1, num_seeds)
+    )
+    both = two_level(["de"], {"de": items})
+    by_seeds = summary(items.scores.tolist()).interval
+    mean = Sample(items.ids, items.points.mean(axis=0)[None], items.out_of[:1])
     by_items = two_level(["de"], {"de": mean})
     for part in (by_seeds, by_items):
         if part is not None:
@@ -91,10 +93,10 @@ def test_translations_of_one_sentence_are_one_item_of_a_mean() -> None:
         for first in (0, 1000)
     )
     assert (num_items(list(same), same), num_items(list(apart), apart)) == (300, 1200)
-    one, other = (two_level(list(side), side) for side in (same, apart))
-    assert one is not None
-    assert other is not None
-    assert one.high - one.low > 1.3 * (other.high - other.low)
+    left, right = (two_level(list(side), side) for side in (same, apart))
+    assert left is not None
+    assert right is not None
+    assert left.high - left.low > 1.3 * (right.high - right.low)
     held = 0
     for _ in range(200):
         difficulty = random.choice([-0.28, 0.28], 300)
@@ -110,11 +112,11 @@ def test_drawn_items_find_no_difference_between_equal_systems(make) -> None:
     ps, held, powers = [], [], []
     for _ in range(150):
         difficulty = random.uniform(-0.25, 0.25, 200)
-        one, other, better = (
+        first, second, better = (
             {"de": make(random, difficulty, np.full(2, skill))} for skill in (0.0, 0.0, 0.1)
         )
-        (found,) = bootstrapped([["de"]], other, one, num_draws=400)
-        (won,) = bootstrapped([["de"]], better, one, num_draws=400)
+        (found,) = bootstrapped([["de"]], second, first, num_draws=400)
+        (won,) = bootstrapped([["de"]], better, first, num_draws=400)
         assert found is not None
         assert won is not None
         ps.append(found.p)
@@ -127,35 +129,35 @@ def test_drawn_items_find_no_difference_between_equal_systems(make) -> None:
 
 def test_a_system_against_itself_differs_in_nothing() -> None:
     random = np.random.default_rng(9)
-    one = {"de": right_or_wrong(random, np.zeros(50), np.zeros(3))}
-    (found,) = bootstrapped([["de"]], one, one)
+    items = {"de": right_or_wrong(random, np.zeros(50), np.zeros(3))}
+    (found,) = bootstrapped([["de"]], items, items)
     assert found is not None
     assert (found.p, found.interval.low, found.interval.high) == (1.0, 0.0, 0.0)
-    assert two_level(["de"], one, one) is None
+    assert two_level(["de"], items, items) is None
 
 
 def test_draws_score_drawn_items_anew_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from xlt_ray.report import item_uncertainty
 
     random = np.random.default_rng(10)
-    one, other = (
+    left, right = (
         {code: counted(random, np.zeros(size), np.zeros(2), first) for code, size, first in
          (("de", 40, 0), ("fr", 40, 0), ("sw", 25, 1000))}
         for _ in range(2)
     )  # fmt: skip
     means = [["de"], ["sw"], ["de", "fr", "sw"]]
-    whole = bootstrapped(means, other, one, num_draws=30, seed=3)
+    whole = bootstrapped(means, right, left, num_draws=30, seed=3)
     monkeypatch.setattr(item_uncertainty, "_NUMBERS_AT_ONCE", 65)
-    assert bootstrapped(means, other, one, num_draws=30, seed=3) == whole
+    assert bootstrapped(means, right, left, num_draws=30, seed=3) == whole
     # The same draws by hand, one at a time.
     draws = np.random.default_rng(3)
-    ids = np.unique(np.concatenate([side.ids for side in one.values()]))
-    differences: dict[str, list[float]] = {code: [] for code in one}
+    ids = np.unique(np.concatenate([side.ids for side in left.values()]))
+    differences: dict[str, list[float]] = {code: [] for code in left}
     for _ in range(30):
         drawn = ids[draws.integers(0, len(ids), (1, len(ids)))[0]]
-        for code in one:
+        for code in left:
             values = []
-            for side in (one[code], other[code]):
+            for side in (left[code], right[code]):
                 places = [int(np.searchsorted(side.ids, i)) for i in drawn if i in side.ids]
                 points, out_of = side.points[:, places].sum(1), side.out_of[:, places].sum(1)
                 values.append((points / out_of).mean())

@@ -118,7 +118,7 @@ def test_the_page_reads_the_items_of_its_best_configuration_alone(
     assert {row["languages"] for row in rows} >= set(LANGUAGES[:5])
 
 
-def test_a_damaged_file_of_items_is_told_where_it_is_read(small: Finished) -> None:
+def test_a_damaged_file_of_items_is_reported_where_it_is_read(small: Finished) -> None:
     key = small.ledger.trial(0).evaluation_key
     path = Path(small.home.stages) / "stages" / str(key) / ITEMS
     path.write_bytes(path.read_bytes()[:-1])

@@ -33,8 +33,8 @@ def made_with(home: Home, *starts: MadeWith) -> Finished:
     for start in starts:
         ledger = open_ledger(home, sweep, start, accept_changes=True)
         found = replace(found, ledger=ledger)
-        while (ticket := ledger.ask(sweep, bounds)) is not None:
-            end(found, ledger.trial(ticket.number))
+        while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+            end(found, ledger.trial(asked_trial.number))
             if start is not starts[-1]:
                 break
     return found
@@ -95,17 +95,17 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
 
 def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:
     snapshot = mixed.snapshot()
-    one, other = candidate_of(snapshot, 0), candidate_of(snapshot, 2)
-    assert (one.facts, other.facts) == ({1}, {2})
-    newer = replace(other, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
-    (comparison,) = compare([one, newer])
+    first, second = candidate_of(snapshot, 0), candidate_of(snapshot, 2)
+    assert (first.facts, second.facts) == ({1}, {2})
+    newer = replace(second, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
+    (comparison,) = compare([first, newer])
     assert any("different versions" in note and "new" in note for note in comparison.notes)
     assert any("sets 1+2" in note and "quick/2" in note for note in comparison.notes)
-    (plain,) = compare([one, other])
+    (plain,) = compare([first, second])
     assert not any("versions" in note or "facts" in note for note in plain.notes)
 
 
-def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
+def test_models_are_distinguished_by_their_weights(mixed: Finished) -> None:
     snapshot = mixed.snapshot()
     view = next(trial for trial in snapshot.trials if trial.facts == 1)
     name = str(view.assignment["model"])

@@ -263,20 +263,20 @@ document.title = JSON.stringify({
                f"--user-data-dir={tmp_path / 'profile'}", f"file://{probe}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # type: ignore[arg-type]
     (title,) = re.findall(r"<title>(.*?)</title>", done.stdout)
-    told = json.loads(unescape(title))
-    assert told["down"]
-    assert told["up"]
-    assert 0 < told["left"] < told["all"] == 16
-    assert told["match"]
-    assert (told["open"], told["trials"]) == (True, 3)
+    seen = json.loads(unescape(title))
+    assert seen["down"]
+    assert seen["up"]
+    assert 0 < seen["left"] < seen["all"] == 16
+    assert seen["match"]
+    assert (seen["open"], seen["trials"]) == (True, 3)
     assert re.fullmatch(
         r"mean of 3 seeds: [\d.]+, 95 % interval [\d.]+ to [\d.]+ \(Student's"
         r"(, given intermediate [\w -]+, which these seeds share)?\)",
-        told["mean"],
+        seen["mean"],
     )
-    assert told["stages"] >= 6
-    assert told["fits"], "a page that is wider than a phone; tables scroll inside it"
-    number, listed = told["effect"]
+    assert seen["stages"] >= 6
+    assert seen["fits"], "a page that is wider than a phone; tables scroll inside it"
+    number, listed = seen["effect"]
     assert number == listed > 0
 
 

@@ -266,7 +266,7 @@ def seeded_table(
     draw = random.Random(1)
     parameters, trials = [], []
     for number, (size, value) in enumerate(itertools.product(range(len(means)), other)):
-        parameters.append({"intermediate.size": FIVE[size], "knob": value})
+        parameters.append({"intermediate.size": FIVE[size], "width": value})
         of_configuration = []
         for seed in range(num_seeds):
             score = means[size] + draw.gauss(0, 0.005)
@@ -301,7 +301,7 @@ def test_repeats_of_a_size_are_trainings_of_its_own(table: LanguageTable, repeat
 def test_where_sizes_differ_in_other_parameters_a_configuration_is_one_repeat() -> None:
     table = seeded_table(DIP[1], scope="per_trial")
     rows = [
-        replace(row, parameters={**row.parameters, "knob": str(row.configuration)})
+        replace(row, parameters={**row.parameters, "width": str(row.configuration)})
         for row in table.rows
     ]
     _, (note,) = size_figure(replace(table, rows=tuple(rows)), "intermediate.size")
@@ -332,7 +332,7 @@ def test_figures_show_the_groups_of_one_grouping() -> None:
 
 def test_hybrid_curve_has_source_mean_and_worst(table: LanguageTable) -> None:
     drawn = rows_of(ratio_figure(table, "target.hybrid.ratio"))
-    rows = {int(one["configuration"]): one for one in drawn}
+    rows = {int(trial["configuration"]): trial for trial in drawn}
     assert NOWHERE_SCORED not in rows, "a worst of fewer languages is no worst"
     for row in table.rows:
         if row.configuration not in rows or row.mean_without_source is None:
@@ -387,7 +387,7 @@ def points_of(num: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
 def test_importance_is_that_of_the_parameter_that_decides() -> None:
     found = importances(points_of(40), maximize=True)
     assert set(found) == {"layer", "model", "rate", "size"}
-    assert max(found, key=lambda one: found[one].share) == "layer"
+    assert max(found, key=lambda parameter: found[parameter].share) == "layer"
     assert math.fsum(importance.share for importance in found.values()) == pytest.approx(1)
     assert all(0 <= importance.low <= importance.high <= 1 for importance in found.values())
     assert found["layer"].low > found["rate"].share
@@ -451,7 +451,7 @@ def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.Mon
     assert importances(points_of(20), maximize=True) == quick
 
 
-def test_importance_of_few_configurations_or_without_choice_is_not_told() -> None:
+def test_importance_of_few_configurations_or_without_choice_is_not_reported() -> None:
     assert importances(points_of(MIN_POINTS - 1), maximize=True) == {}
     assert importances([({"layer": 1}, 0.1 * number) for number in range(20)], maximize=True) == {}
 
@@ -537,7 +537,7 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
     )
 )  # fmt: skip
 def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
-    axis = _parameter_axis("knob", values)
+    axis = _parameter_axis("width", values)
     texts = [value_label(value) for value in values]
     if axis is None:
         assert len(set(texts)) == 1
@@ -587,7 +587,7 @@ def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
     ]  # fmt: skip
 
 
-def test_what_was_reused_is_told_from_when_it_was_there(snapshot: Snapshot) -> None:
+def test_what_was_reused_follows_from_when_it_was_there(snapshot: Snapshot) -> None:
     reuses = [bar for bar in bars_of(snapshot) if bar.reused_from]
     used = [
         (view.number, use.kind)
@@ -647,7 +647,7 @@ def test_figures_of_the_same_rows_are_the_same_bytes(
     table: LanguageTable, snapshot: Snapshot
 ) -> None:
     costs: pd.DataFrame = costs_frame(snapshot)
-    for draw in (heat_map, lambda one: pareto_figure(one, costs), lambda _: timeline(snapshot)):
+    for draw in (heat_map, lambda frame: pareto_figure(frame, costs), lambda _: timeline(snapshot)):
         assert draw(table) == draw(table)
 
 

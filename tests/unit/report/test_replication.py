@@ -74,7 +74,7 @@ def test_the_note_says_what_is_given_and_where_configurations_differ() -> None:
     assert same.startswith("All repeats share one training of intermediate a: ")
     different = spread_note([[path("ab"), path("ac")], [path("db"), path("dc")]])
     assert different.startswith(NOTE)
-    # One configuration that shares a stage beside one that has none is told apart as well.
+    # One configuration that shares a stage beside one that has none is marked as well.
     assert spread_note([[path("ab"), path("ac")], [path("d"), path("e")]]).startswith(NOTE)
 
 
@@ -132,7 +132,7 @@ def table_of(stages: list[str], values: list[str], scores: list[float]) -> Langu
     """One parameter; every configuration has one seed and this intermediate stage."""
     pairs = enumerate(zip(stages, scores, strict=True))
     trials = [[TrialScores(number, 0, {"qaa": score}, path(key))] for number, (key, score) in pairs]
-    return made_table([{"knob": value} for value in values], trials)
+    return made_table([{"width": value} for value in values], trials)
 
 
 def test_configurations_that_share_a_stage_of_their_level_count_as_one() -> None:

@@ -27,7 +27,7 @@ from xlt_ray.report.stats import (
 )
 from xlt_ray.report.tables import cell_of
 
-SCORES = st.floats(-1, 1, allow_nan=False).map(lambda one: round(one, 4))
+SCORES = st.floats(-1, 1, allow_nan=False).map(lambda value: round(value, 4))
 
 
 def most_by_chance(simulations: int) -> int:
@@ -110,8 +110,8 @@ def test_the_same_against_itself_wins_in_at_most_five_of_a_hundred(
 
 def over_languages(num_seeds: int, effect: float, draw: np.random.Generator) -> np.ndarray:
     """Differences in ten languages and their mean, by seed: a bad seed is bad in all of them."""
-    one, other = draw.normal(0, 1, (2, 10, num_seeds)) + 2 * draw.normal(0, 1, (2, 1, num_seeds))
-    differences = other - one + effect
+    first, second = draw.normal(0, 1, (2, 10, num_seeds)) + 2 * draw.normal(0, 1, (2, 1, num_seeds))
+    differences = second - first + effect
     return np.vstack([differences, differences.mean(0)])
 
 

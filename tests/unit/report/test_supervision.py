@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import tests.unit.report.conftest as world
+import tests.unit.report.conftest as fixtures
 from tests.unit.report.conftest import LANGUAGES, Finished, csv_rows, finished
 from xlt_ray.config.facts import LexiconFacts
 from xlt_ray.data.task import task_named
@@ -38,13 +38,13 @@ target:
 objective: {metric: accuracy}
 search: {sampler: grid, trials: 3, seeds: 2}
 """
-TOLD = "translate-train (qab, qac)"
+SHOWN = "translate-train (qab, qac)"
 RATIO = "target.hybrid.ratio"
 
 
 def complete(found: Finished, view: TrialView) -> None:
     found.ledger.begin_attempt(view.number)
-    world.walk(found, view)
+    fixtures.walk(found, view)
     found.ledger.tell_complete(view.number, 0.5 + view.assignment[RATIO] / 10)  # type: ignore[operator]
 
 
@@ -52,7 +52,7 @@ def complete(found: Finished, view: TrialView) -> None:
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One zero-shot configuration, and two that saw labels on text of two of the languages."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world, "end", complete)
+        patch.setattr(fixtures, "end", complete)
         return finished(Home(tmp_path_factory.mktemp("mixed")), SWEEP)
 
 
@@ -68,7 +68,7 @@ def table(snapshot: Snapshot) -> LanguageTable:
 
 
 def expected(ratio: object) -> str:
-    return TOLD if float(str(ratio)) > 0 else "zero-shot"
+    return SHOWN if float(str(ratio)) > 0 else "zero-shot"
 
 
 def test_every_trial_and_row_says_which_labels_it_learned_from(
@@ -77,16 +77,16 @@ def test_every_trial_and_row_says_which_labels_it_learned_from(
     frame = trials_frame(snapshot)
     assert list(frame["supervision"]) == [expected(ratio) for ratio in frame[RATIO]]
     assert {row.parameters[RATIO]: row.supervision for row in table.rows} == {
-        0.0: "zero-shot", 0.25: TOLD, 0.5: TOLD,
+        0.0: "zero-shot", 0.25: SHOWN, 0.5: SHOWN,
     }  # fmt: skip
 
 
 def test_code_switched_batches_are_zero_shot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world, "end", complete)
-    words = replace(world.facts(), lexicon={"qaa": LexiconFacts(("qab", "qac"), "words")})
-    monkeypatch.setattr(world, "facts", lambda: words)
+    monkeypatch.setattr(fixtures, "end", complete)
+    words = replace(fixtures.facts(), lexicon={"qaa": LexiconFacts(("qab", "qac"), "words")})
+    monkeypatch.setattr(fixtures, "facts", lambda: words)
     text = SWEEP.replace("hybrid: {", "hybrid: {text: switched, ")
     found = finished(Home(tmp_path), text)
     frame = trials_frame(found.snapshot())
@@ -99,7 +99,7 @@ def test_tables_mark_the_rows_that_are_not_zero_shot(mixed: Finished, table: Lan
     sweep = mixed.ledger.sweep
     lines = csv_rows(table_csv(table, sweep))
     assert [line["supervision"] for line in lines] == [expected(line[RATIO]) for line in lines]
-    marked = {str(row.configuration) for row in table.rows if row.supervision == TOLD}
+    marked = {str(row.configuration) for row in table.rows if row.supervision == SHOWN}
     for text in (table_tex(table, sweep), groups_tex(table, sweep)):
         assert "TRANSLATE-TRAIN, not zero-shot" in text
         assert set(re.findall(r"^(\d+)\$\^\{\\ddagger\}\$", text, re.M)) == marked
@@ -110,11 +110,11 @@ def test_a_curve_over_the_ratio_does_not_join_the_two(table: LanguageTable) -> N
     figure = ratio_figure(table, RATIO)
     assert figure is not None
     rows = csv_rows(figure.csv)
-    assert {row["supervision"] for row in rows} == {"zero-shot", TOLD}
+    assert {row["supervision"] for row in rows} == {"zero-shot", SHOWN}
     assert all(row["supervision"] == expected(row[RATIO]) for row in rows)
     assert "translate-train" in figure.caption
-    told = replace(table, rows=tuple(replace(row, supervision="zero-shot") for row in table.rows))
-    plain = ratio_figure(told, RATIO)
+    other = replace(table, rows=tuple(replace(row, supervision="zero-shot") for row in table.rows))
+    plain = ratio_figure(other, RATIO)
     assert plain is not None
     assert "translate-train" not in plain.caption
     assert plain.svg != figure.svg, "lines and marks differ, not the caption alone"
@@ -124,7 +124,7 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
     page = mixed.report()
     text = page.read_text()
     best = text[text.index('id="best"') : text.index('id="questions"')]
-    assert TOLD in best
+    assert SHOWN in best
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
     assert captions
     curves = [
@@ -138,14 +138,14 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
     marked = re.findall(
         r'<a href="#configuration-(\d+)">\d+</a><span class="warn" title="(.*?)">', text
     )
-    assert {told for _, told in marked} == {TOLD}
+    assert {label for _, label in marked} == {SHOWN}
     zero_shot = {
         str(trial.configuration) for trial in mixed.ledger.trials() if not trial.assignment[RATIO]
     }
     assert zero_shot.isdisjoint(number for number, _ in marked)
     picks = pd.read_csv(page.parent / "tables" / "toy-nli-qaa-languages-selection.csv")
-    assert set(picks["supervision"].dropna()) <= {TOLD, "zero-shot"}
-    assert TOLD in set(picks["supervision"])
+    assert set(picks["supervision"].dropna()) <= {SHOWN, "zero-shot"}
+    assert SHOWN in set(picks["supervision"])
 
 
 def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> None:
@@ -155,7 +155,7 @@ def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> No
     assert any("TRANSLATE-TRAIN" in note and "qab, qac" in note for note in found.notes)
     assert any(note.startswith("one side is zero-shot") for note in found.notes)
     assert [candidate["supervision"] for candidate in comparison_json([found])["contenders"]] == [
-        "zero-shot", TOLD,
+        "zero-shot", SHOWN,
     ]  # fmt: skip
     (alike,) = compare([quarter, half])
     assert not any(note.startswith("one side is zero-shot") for note in alike.notes)
@@ -164,24 +164,24 @@ def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> No
 def test_a_model_card_calls_it_translate_train(snapshot: Snapshot) -> None:
     cards = {}
     for view in snapshot.trials:
-        told = export_metadata(
+        metadata = export_metadata(
             snapshot, view, is_named=True,
             describe_task=lambda name: task_named(name).model_dump(mode="json"),
         )  # fmt: skip
-        cards[view.assignment[RATIO]] = model_card(told)
+        cards[view.assignment[RATIO]] = model_card(metadata)
     assert "tags: [xlt-ray, zero-shot, cross-lingual]" in cards[0.0]
     assert "zero-shot cross-lingual transfer" in cards[0.0]
     assert "tags: [xlt-ray, translate-train, cross-lingual]" in cards[0.5]
     assert "TRANSLATE-TRAIN" in cards[0.5]
     assert "zero-shot cross-lingual transfer" not in cards[0.5]
-    assert TOLD in cards[0.5]
+    assert SHOWN in cards[0.5]
 
 
 def test_a_trial_that_was_not_evaluated_is_known_by_its_target_stage(snapshot: Snapshot) -> None:
     records = {key: record for key, record in snapshot.records.items() if record.kind != "evaluate"}
     found = replace(snapshot, records=records)
-    told = {view.assignment[RATIO]: found.supervision(view) for view in found.trials}
-    assert told == {0.0: "", 0.25: TOLD, 0.5: TOLD}
+    supervision = {view.assignment[RATIO]: found.supervision(view) for view in found.trials}
+    assert supervision == {0.0: "", 0.25: SHOWN, 0.5: SHOWN}
 
 
 def test_xtreme_keeps_the_two_in_rows_of_their_own(

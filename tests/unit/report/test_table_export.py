@@ -58,7 +58,7 @@ UNDONE = {
 def read_back(text: str) -> str:
     """What LaTeX shows for an escaped text."""
     parts = sorted(UNDONE, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, parts)), lambda one: UNDONE[one.group()], text)
+    return re.sub("|".join(map(re.escape, parts)), lambda match: UNDONE[match.group()], text)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Cf", "Co", "Cn", "Z"]), max_size=30))

@@ -118,8 +118,8 @@ def test_csv_has_the_interval_over_seeds_of_every_score(
                 assert (line[f"{code}_low"], line[f"{code}_high"]) == ("", "")
                 continue
             held += 1
-            told = float(line[f"{code}_low"]), float(line[f"{code}_high"])
-            assert told == pytest.approx((interval.low, interval.high))
+            interval_in_csv = float(line[f"{code}_low"]), float(line[f"{code}_high"])
+            assert interval_in_csv == pytest.approx((interval.low, interval.high))
     assert held > 50
 
 
@@ -172,7 +172,7 @@ SMALL_SWEEP = {
 GROUPS = {"by hand": {"near": ["qaa", "qab"], "far": ["qac", "qad"], "elsewhere": ["fr"]}}
 
 
-def made_up(values: Mapping[tuple[int, int, str], float]) -> LanguageTable:
+def table_from(values: Mapping[tuple[int, int, str], float]) -> LanguageTable:
     """A table from (configuration, repeat, language) -> score; what is not there is a hole."""
     places = sorted({(configuration, repeat) for configuration, repeat, _ in values})
     numbers = {place: number for number, place in enumerate(places)}
@@ -198,14 +198,14 @@ def made_up(values: Mapping[tuple[int, int, str], float]) -> LanguageTable:
 @given(
     st.dictionaries(
         st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from(CODES)),
-        st.integers(0, 100).map(lambda one: one / 100),
+        st.integers(0, 100).map(lambda percent: percent / 100),
         min_size=1,
     )
 )
 def test_every_mean_of_a_column_is_over_the_same_languages(
     values: dict[tuple[int, int, str], float],
 ) -> None:
-    table = made_up(values)
+    table = table_from(values)
     targets = [code for code in table.languages if code != "qaa"]
     has_source = "qaa" in table.languages
     columns = {group.title: group.languages for group in table.groups}
@@ -241,13 +241,13 @@ def test_every_mean_of_a_column_is_over_the_same_languages(
 
 def test_a_table_with_a_dash_says_that_something_is_missing() -> None:
     whole = {(0, repeat, code): 0.5 for repeat in (0, 1) for code in ("qaa", "qab")}
-    assert not made_up(whole).has_missing
+    assert not table_from(whole).has_missing
     once = {place: value for place, value in whole.items() if place != (0, 1, "qab")}
-    assert set(made_up(once).rows[0].cells) == {"qaa", "qab"}
-    assert made_up(once).has_missing
+    assert set(table_from(once).rows[0].cells) == {"qaa", "qab"}
+    assert table_from(once).has_missing
     for code in ("qaa", "qab"):
         alone = {place: value for place, value in whole.items() if place[2] == code}
-        assert made_up(alone).has_missing
+        assert table_from(alone).has_missing
 
 
 def scores_in(source: float, others: float) -> dict[str, float]:
@@ -256,7 +256,7 @@ def scores_in(source: float, others: float) -> dict[str, float]:
 
 def test_a_gap_that_shrinks_because_the_source_fell_is_marked() -> None:
     kinds = {0: (0.8, 0.5), 1: (0.7, 0.5), 2: (0.7, 0.45), 3: (0.8, 0.6), 4: (0.7, 0.3)}
-    table = made_up(
+    table = table_from(
         {
             (configuration, 0, code): value
             for configuration, pair in kinds.items()
@@ -315,7 +315,7 @@ def test_a_file_of_groups_is_read_as_sweep_files_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("a: [x]\nb: y\n", r"g.yaml:2: b: is not a list of languages; write GROUP"),
         ("a: [1]\n", r"g.yaml:1: a: is not a list"),
@@ -324,10 +324,10 @@ def test_a_file_of_groups_is_read_as_sweep_files_are(tmp_path: Path) -> None:
         ("a: [x\n", r"g.yaml:\d: is not valid YAML"),
     ],
 )
-def test_a_file_of_groups_that_is_wrong_is_refused(tmp_path: Path, text: str, told: str) -> None:
+def test_a_file_of_groups_that_is_wrong_is_refused(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "g.yaml"
     file.write_text(text)
-    with pytest.raises(SpecError, match=told) as refused:
+    with pytest.raises(SpecError, match=message) as refused:
         read_groupings(file)
     assert refused.value.exit_code == 2
     with pytest.raises(SpecError, match="cannot be read"):
@@ -352,7 +352,7 @@ def test_rules_stand_side_by_side_and_pick_what_they_say(
         if row.mean_without_source and row.num_seeds == 3
     }
     assert found[-1].row is not None
-    assert found[-1].row.configuration == max(means, key=lambda one: means[one])
+    assert found[-1].row.configuration == max(means, key=lambda configuration: means[configuration])
     assert found[-1].value == max(means.values())
 
 
@@ -365,7 +365,9 @@ def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
     assert any("dev qaa, checkpoint that" in pick.rule and not pick.is_oracle for pick in found)
 
 
-def test_last_and_best_checkpoint_are_told_apart(table: LanguageTable, snapshot: Snapshot) -> None:
+def test_last_and_best_checkpoint_are_distinguished(
+    table: LanguageTable, snapshot: Snapshot
+) -> None:
     found = {
         checkpoint.configuration: checkpoint
         for checkpoint in checkpoints(table, scores_frame(snapshot))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import Xlt
-from tests.unit.report import conftest as world
+from tests.unit.report import conftest as fixtures
 from tests.unit.report.conftest import Finished, finished, sized
-from tests.unit.report.test_card import told
+from tests.unit.report.test_card import exported
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
@@ -27,7 +27,7 @@ def lacking(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Home
 ) -> Finished:
     """A sweep by ``macro_f1`` whose evaluations, all or the first, were scored without it."""
-    scores_of: Callable[[TrialSpec, TrialView], tuple[Score, ...]] = world.scores_of
+    scores_of: Callable[[TrialSpec, TrialView], tuple[Score, ...]] = fixtures.scores_of
 
     def without(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
         scores = scores_of(trial, view)
@@ -35,7 +35,7 @@ def lacking(
             return tuple(score for score in scores if score.metric != "macro_f1")
         return scores
 
-    monkeypatch.setattr(world, "scores_of", without)
+    monkeypatch.setattr(fixtures, "scores_of", without)
     return finished(home, TEXT)
 
 
@@ -46,7 +46,7 @@ def test_reports_tables_and_cards_are_written(lacking: Finished, tmp_path: Path)
     assert few_shot_frame(snapshot).empty
     assert len(xtreme_frame([snapshot])) == 0
     view = next(trial for trial in snapshot.trials if trial.state == "complete")
-    card = model_card(told(snapshot, view))
+    card = model_card(exported(snapshot, view))
     assert "test accuracy" in card
     assert "test macro_f1" in card
 

@@ -170,8 +170,8 @@ def test_bucc_is_scored_by_mining_where_that_is_there_and_every_row_says_so(as_b
 def search_of_english(other, english):
     """XTREME's search, written anew: for each English vector its nearest one of the other
     language, by squared distance of vectors of length one (an L2 index of the other language)."""
-    one, query = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (other, english))
-    return [min(range(len(one)), key=lambda place: ((one[place] - row) ** 2).sum())
+    pool, query = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (other, english))
+    return [min(range(len(pool)), key=lambda place: ((pool[place] - row) ** 2).sum())
             for row in query]  # fmt: skip
 
 

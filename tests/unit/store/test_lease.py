@@ -144,7 +144,7 @@ def test_a_reused_process_number_does_not_hold_the_lease(storage: Storage) -> No
 def test_setting_the_clock_does_not_make_a_holder_dead(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time at which a process began is told by the clock, and moves with it."""
+    """The time at which a process began is read from the clock, and moves with it."""
     real = psutil.Process.create_time
     with acquired(storage):
         monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)

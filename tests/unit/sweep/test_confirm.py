@@ -161,15 +161,18 @@ def test_winners_are_the_best_configurations_by_their_mean_over_seeds(quick: Fin
 
     def seeds(configuration: int) -> list[float]:
         mine = [trial for trial in snapshot.trials if trial.configuration == configuration]
-        return [one.objective for one in mine if one.objective is not None]
+        return [trial.objective for trial in mine if trial.objective is not None]
 
     found = winners(snapshot, 4)
-    means = [sum(seeds(one.configuration)) / len(seeds(one.configuration)) for one in found]
+    means = [
+        sum(seeds(candidate.configuration)) / len(seeds(candidate.configuration))
+        for candidate in found
+    ]
     assert means == sorted(means, reverse=True)
     full = {
         trial.configuration for trial in snapshot.trials if len(seeds(trial.configuration)) == 3
     }
-    assert {one.configuration for one in found} <= full
-    assert means[0] == max(sum(seeds(one)) / 3 for one in full)
+    assert {candidate.configuration for candidate in found} <= full
+    assert means[0] == max(sum(seeds(configuration)) / 3 for configuration in full)
     with pytest.raises(LedgerError, match="configurations are complete, not 99; give --top"):
         winners(snapshot, 99)

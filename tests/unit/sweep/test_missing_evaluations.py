@@ -173,7 +173,7 @@ def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: Driver) ->
 
 
 @pytest.mark.parametrize("report", [None, Report("failed", cause="data", message="no file")])
-def test_what_cannot_be_made_again_is_told(finished: Driver, report: Report | None) -> None:
+def test_what_cannot_be_made_again_is_reported(finished: Driver, report: Report | None) -> None:
     lose(finished, 3)
     missing_evaluations = remaking_of(finished)
     task = missing_evaluations.next_task()

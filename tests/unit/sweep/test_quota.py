@@ -44,7 +44,7 @@ WEIGHTS = 10**6
 
 
 @dataclass
-class Store:
+class QuotaSweep:
     """A sweep with ledger, store and quota manager."""
 
     sweep: SweepSpec
@@ -103,10 +103,12 @@ class Store:
 
 
 @pytest.fixture
-def make(home: Home, sweep_from: ReadSweep, facts: Facts, tmp_path: Path) -> Callable[..., Store]:
-    def build(*overrides: str, text: str = TEXT) -> Store:
+def make(
+    home: Home, sweep_from: ReadSweep, facts: Facts, tmp_path: Path
+) -> Callable[..., QuotaSweep]:
+    def build(*overrides: str, text: str = TEXT) -> QuotaSweep:
         sweep = sweep_from(text, *overrides)
-        return Store(sweep, facts, home, tmp_path / f"results {sweep.name}")
+        return QuotaSweep(sweep, facts, home, tmp_path / f"results {sweep.name}")
 
     return build
 
@@ -115,136 +117,136 @@ def keys(path: StagePath, *kinds: str) -> set[str]:
     return {stage.key for stage in path if stage.kind in kinds}
 
 
-def test_without_a_quota_there_is_always_space(make: Callable[..., Store]) -> None:
-    one = make()
-    _, path = one.ask()
-    assert not one.manager.free_space([path])
+def test_without_a_quota_there_is_always_space(make: Callable[..., QuotaSweep]) -> None:
+    sweep = make()
+    _, path = sweep.ask()
+    assert not sweep.manager.free_space([path])
 
 
-def test_nothing_is_freed_while_everything_fits(make: Callable[..., Store]) -> None:
-    one = make("store.quota=20MB")
-    asked_trial, path = one.ask()
-    one.walk(asked_trial, path, 0.5)
-    before = one.keys()
-    _, further = one.ask()
-    room = one.manager.free_space([further])
+def test_nothing_is_freed_while_everything_fits(make: Callable[..., QuotaSweep]) -> None:
+    sweep = make("store.quota=20MB")
+    asked_trial, path = sweep.ask()
+    sweep.walk(asked_trial, path, 0.5)
+    before = sweep.keys()
+    _, further = sweep.ask()
+    room = sweep.manager.free_space([further])
     assert room == ""
-    assert one.keys() == before
+    assert sweep.keys() == before
 
 
 def test_targets_of_ended_trials_are_freed_and_the_best_stays(
-    make: Callable[..., Store],
+    make: Callable[..., QuotaSweep],
 ) -> None:
     # Two intermediate stages, the best target, and a training: 2 x progress (the best weights so
     # far among it) and the result.
-    one = make("store.quota=12.2MB")
+    sweep = make("store.quota=12.2MB")
     paths = []
     for objective in (0.5, 0.9, 0.7):
-        asked_trial, path = one.ask()
-        room = one.manager.free_space([path])
+        asked_trial, path = sweep.ask()
+        room = sweep.manager.free_space([path])
         assert not room
-        one.walk(asked_trial, path, objective)
+        sweep.walk(asked_trial, path, objective)
         paths.append(path)
-    _, last = one.ask()
-    assert not one.manager.free_space([last])
+    _, last = sweep.ask()
+    assert not sweep.manager.free_space([last])
     first, best, third = paths
-    assert one.keys() >= keys(best, "intermediate", "target", "evaluate")
-    assert not one.keys() & keys(first, "target")
+    assert sweep.keys() >= keys(best, "intermediate", "target", "evaluate")
+    assert not sweep.keys() & keys(first, "target")
     for path in paths:
-        assert one.keys() >= keys(path, "intermediate", "evaluate")
-    assert one.keys() >= keys(third, "target"), "the oldest goes first, and no more"
+        assert sweep.keys() >= keys(path, "intermediate", "evaluate")
+    assert sweep.keys() >= keys(third, "target"), "the oldest goes first, and no more"
 
 
 def test_without_enough_space_the_message_names_the_reasons_and_nothing_is_freed(
-    make: Callable[..., Store],
+    make: Callable[..., QuotaSweep],
 ) -> None:
-    one = make("store.quota=5MB")
-    asked_trial, path = one.ask()
-    one.walk(asked_trial, path, 0.5)
-    asked_trial, further = one.ask()
-    one.walk(asked_trial, further, 0.4)
-    before = one.keys()
-    _, last = one.ask()
-    room = one.manager.free_space([last])
+    sweep = make("store.quota=5MB")
+    asked_trial, path = sweep.ask()
+    sweep.walk(asked_trial, path, 0.5)
+    asked_trial, further = sweep.ask()
+    sweep.walk(asked_trial, further, 0.4)
+    before = sweep.keys()
+    _, last = sweep.ask()
+    room = sweep.manager.free_space([last])
     assert room
-    assert one.keys() == before
-    for said in ("store.quota: 5 MB is too little", str(one.home.root), "target stage of a best",
+    assert sweep.keys() == before
+    for said in ("store.quota: 5 MB is too little", str(sweep.home.root), "target stage of a best",
                  "an unfinished", "raise store.quota", "xlt gc --all-but-best"):  # fmt: skip
         assert said in room
 
 
 def test_a_store_above_the_quota_is_brought_below_it(
-    make: Callable[..., Store],
+    make: Callable[..., QuotaSweep],
 ) -> None:
-    one = make("store.quota=5MB")
+    sweep = make("store.quota=5MB")
     for objective in (0.5, 0.9, 0.7, 0.6):
-        asked_trial, path = one.ask()
-        one.walk(asked_trial, path, objective)
-    one.manager.quota_bytes = 4 * WEIGHTS + 200_000
-    assert not one.manager.free_space([])
-    assert sum(entry.num_bytes for entry in Inventory(one.store).look()) <= 4_200_000
+        asked_trial, path = sweep.ask()
+        sweep.walk(asked_trial, path, objective)
+    sweep.manager.quota_bytes = 4 * WEIGHTS + 200_000
+    assert not sweep.manager.free_space([])
+    assert sum(entry.num_bytes for entry in Inventory(sweep.store).look()) <= 4_200_000
 
 
 def test_a_waiting_trial_keeps_its_stages(
-    make: Callable[..., Store],
+    make: Callable[..., QuotaSweep],
 ) -> None:
-    one = make("store.quota=1kB")
-    _, path = one.ask()
-    one.commit(path[1])
-    assert one.manager.free_space([])
-    assert path[1] in one.store
-    one.ledger.tell_failed(0, "bug", "x")
-    assert not one.manager.free_space([])
-    assert path[1] not in one.store
+    sweep = make("store.quota=1kB")
+    _, path = sweep.ask()
+    sweep.commit(path[1])
+    assert sweep.manager.free_space([])
+    assert path[1] in sweep.store
+    sweep.ledger.tell_failed(0, "bug", "x")
+    assert not sweep.manager.free_space([])
+    assert path[1] not in sweep.store
 
 
 def test_another_ledger_that_cannot_be_read_protects_everything(
-    make: Callable[..., Store], home: Home
+    make: Callable[..., QuotaSweep], home: Home
 ) -> None:
-    one = make("store.quota=1kB")
-    _, path = one.ask()
-    one.commit(path[1])
+    sweep = make("store.quota=1kB")
+    _, path = sweep.ask()
+    sweep.commit(path[1])
     home.ledger_journal("broken").write_text("")
-    one.ledger.tell_failed(0, "bug", "x")
-    room = one.manager.free_space([])
+    sweep.ledger.tell_failed(0, "bug", "x")
+    room = sweep.manager.free_space([])
     assert room
-    assert path[1] in one.store
+    assert path[1] in sweep.store
     assert "a sweep may need it whose ledger cannot be read: broken: " in room
     assert "an unfinished trial needs it" not in room
     home.ledger_journal("broken").unlink()
-    assert not one.manager.free_space([])
+    assert not sweep.manager.free_space([])
 
 
-def test_another_sweep_keeps_what_it_needs(make: Callable[..., Store]) -> None:
+def test_another_sweep_keeps_what_it_needs(make: Callable[..., QuotaSweep]) -> None:
     other = make("name=other", "search={trials: 1}")
     asked_trial, path = other.ask()
     other.commit(path[1])
-    one = make("store.quota=1kB")
-    assert one.manager.free_space([])
-    assert path[1] in one.store
+    sweep = make("store.quota=1kB")
+    assert sweep.manager.free_space([])
+    assert path[1] in sweep.store
     other.ledger.tell_failed(asked_trial.number, "bug", "x")
-    assert not one.manager.free_space([]), "its ledger was read again"
-    assert path[1] not in one.store
+    assert not sweep.manager.free_space([]), "its ledger was read again"
+    assert path[1] not in sweep.store
 
 
 def test_progress_of_ended_trials_is_freed_although_another_sweep_is_unfinished(
-    make: Callable[..., Store],
+    make: Callable[..., QuotaSweep],
 ) -> None:
     make("name=other", "search.training_seed=1").ask()
-    one = make("store.quota=1kB")
-    _, path = one.ask()
+    sweep = make("store.quota=1kB")
+    _, path = sweep.ask()
     place = f"progress/{path[1].key}"
-    one.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
-    assert one.manager.free_space([])
-    one.ledger.tell_failed(0, "bug", "x")
-    assert not one.new_manager().free_space([])
-    assert not one.store.storage.exists(place)
+    sweep.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
+    assert sweep.manager.free_space([])
+    sweep.ledger.tell_failed(0, "bug", "x")
+    assert not sweep.new_manager().free_space([])
+    assert not sweep.store.storage.exists(place)
 
 
 def test_the_store_is_listed_only_when_the_known_stages_come_close_to_the_quota(
-    make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., QuotaSweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = make("store.quota=40MB")
+    sweep = make("store.quota=40MB")
     looks: list[float] = []
     look = Inventory.look
 
@@ -254,46 +256,46 @@ def test_the_store_is_listed_only_when_the_known_stages_come_close_to_the_quota(
 
     monkeypatch.setattr(Inventory, "look", counted)
     for _ in range(2):
-        asked_trial, path = one.ask()
+        asked_trial, path = sweep.ask()
         for stage in stages_to_run(path):
-            assert not one.manager.free_space([path])
-            if stage not in one.store:
-                one.commit(stage)
-            one.manager.on_report(stage.key)
-        one.walk(asked_trial, path, 0.5)
-        assert not one.manager.free_space([])
+            assert not sweep.manager.free_space([path])
+            if stage not in sweep.store:
+                sweep.commit(stage)
+            sweep.manager.on_report(stage.key)
+        sweep.walk(asked_trial, path, 0.5)
+        assert not sweep.manager.free_space([])
     assert len(looks) == 1
-    written = sum(entry.num_bytes for entry in look(Inventory(one.store)))
-    one.manager.quota_bytes = written
-    assert not one.manager.free_space([])
+    written = sum(entry.num_bytes for entry in look(Inventory(sweep.store)))
+    sweep.manager.quota_bytes = written
+    assert not sweep.manager.free_space([])
     assert len(looks) == 1, "the known stages are all"
-    one.manager.quota_bytes = written - 1
-    assert not one.manager.free_space([])
+    sweep.manager.quota_bytes = written - 1
+    assert not sweep.manager.free_space([])
     assert len(looks) == 2
-    one.manager.list_again()
-    assert not one.manager.free_space([])
+    sweep.manager.list_again()
+    assert not sweep.manager.free_space([])
     assert len(looks) == 3
     monkeypatch.setattr(quota, "LIST_AGAIN_S", 0.0)
-    assert not one.manager.free_space([])
+    assert not sweep.manager.free_space([])
     assert len(looks) == 4
 
 
-def test_a_leased_stage_stays(make: Callable[..., Store]) -> None:
-    one = make("store.quota=1kB")
-    _, path = one.ask()
-    one.commit(path[1])
-    one.ledger.tell_failed(0, "bug", "x")
-    lease = one.store.lease(path[1].key)
+def test_a_leased_stage_stays(make: Callable[..., QuotaSweep]) -> None:
+    sweep = make("store.quota=1kB")
+    _, path = sweep.ask()
+    sweep.commit(path[1])
+    sweep.ledger.tell_failed(0, "bug", "x")
+    lease = sweep.store.lease(path[1].key)
     assert isinstance(lease, Lease)
     with lease:
-        room = one.manager.free_space([])
+        room = sweep.manager.free_space([])
         assert room
         assert "being made by process" in room
-    assert path[1] in one.store
+    assert path[1] in sweep.store
 
 
 def test_every_store_of_a_home_is_listed_with_its_roots(
-    make: Callable[..., Store], home: Home, tmp_path: Path
+    make: Callable[..., QuotaSweep], home: Home, tmp_path: Path
 ) -> None:
     make()
     elsewhere = make("name=other", f"places.store={tmp_path / 'elsewhere'}")
@@ -324,14 +326,14 @@ class Outage:
 
 
 def test_a_manager_waits_for_a_store_that_cannot_be_reached(
-    make: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., QuotaSweep], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "PAUSES_S", (0.0,) * 5)
-    one = make("store.quota=20MB")
-    _, path = one.ask()
-    monkeypatch.setattr(one.store.storage, "files", Outage(one.store.storage.files, 3))
-    assert not one.manager.free_space([path])
-    (warning,) = one.warnings
+    sweep = make("store.quota=20MB")
+    _, path = sweep.ask()
+    monkeypatch.setattr(sweep.store.storage, "files", Outage(sweep.store.storage.files, 3))
+    assert not sweep.manager.free_space([path])
+    (warning,) = sweep.warnings
     assert "cannot be reached (no answer)" in warning
 
 
@@ -357,20 +359,20 @@ def test_a_driver_waits_for_a_store_that_cannot_be_reached(
 
 
 def test_what_another_home_keeps_in_this_one_is_not_freed(
-    make: Callable[..., Store], sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path
+    make: Callable[..., QuotaSweep], sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path
 ) -> None:
     """Its ``places.store`` names this home's folder."""
-    guest = Store(
+    guest = QuotaSweep(
         sweep_from(TEXT, "name=guest", f"places.store={home.root}"),
         facts, Home(tmp_path / "guest"), tmp_path / "results of the guest",
     )  # fmt: skip
     _, path = guest.ask()
     guest.commit(path[1])
     guest.store.storage.write(f"progress/{path[2].key}/1/weights.safetensors", b"w" * WEIGHTS)
-    one = make("store.quota=1kB")
-    room = one.manager.free_space([])
+    sweep = make("store.quota=1kB")
+    room = sweep.manager.free_space([])
     assert room
-    assert path[1] in one.store
+    assert path[1] in sweep.store
     for said in ("was made for another home", "may be made for another home"):
         assert said in room
     ((_, _, roots),) = stores_of(home)
@@ -380,16 +382,16 @@ def test_what_another_home_keeps_in_this_one_is_not_freed(
 
 
 def test_a_home_alone_in_its_store_frees_whatever_its_ledgers_do_not_name(
-    make: Callable[..., Store], home: Home
+    make: Callable[..., QuotaSweep], home: Home
 ) -> None:
     gone = make("name=gone")
     _, path = gone.ask()
     gone.commit(path[1])
     home.ledger_journal("gone").unlink()
-    one = make("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
-    assert one.store.storage.names(OTHER_HOMES) == [], "the same folder, in other words"
-    assert not one.manager.free_space([])
-    assert path[1] not in one.store
+    sweep = make("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
+    assert sweep.store.storage.names(OTHER_HOMES) == [], "the same folder, in other words"
+    assert not sweep.manager.free_space([])
+    assert path[1] not in sweep.store
 
 
 def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> None:

@@ -239,8 +239,8 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
         else:
             decision = scheduler.on_trial_result(None, trial, result)
     assert not left, "the fourth failure of storage is final"
-    told = [(report.kind, report.cause) for report in recorder.reports if report.cause]
-    assert told.count(("retrying", "storage")) == 3
+    causes = [(report.kind, report.cause) for report in recorder.reports if report.cause]
+    assert causes.count(("retrying", "storage")) == 3
     assert (result[REPORT].kind, result[REPORT].cause) == ("failed", "storage")
 
 
@@ -281,7 +281,7 @@ def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, task: TrialT
     assert asked["task"].left_nodes == ("bad",)
 
 
-def told_by(
+def reply_to(
     scheduler: Any, task: TrialTask, folder: Path, interval_s: float
 ) -> tuple[str, list[Any]]:
     """What the scheduler decides on a result, and what it tells the process."""
@@ -295,7 +295,7 @@ def told_by(
 
 
 @pytest.mark.parametrize(
-    ("num_running", "interval_s", "told"),
+    ("num_running", "interval_s", "reply"),
     [
         (8, 2.0, []),
         (100, 2.0, [("set_report_interval", 5.0)]),
@@ -305,16 +305,16 @@ def told_by(
     ],
 )
 def test_the_more_trials_run_the_rarer_are_their_signs_of_life(
-    tmp_path: Path, task: TrialTask, num_running: int, interval_s: float, told: list[Any]
+    tmp_path: Path, task: TrialTask, num_running: int, interval_s: float, reply: list[Any]
 ) -> None:
     scheduler = RecordingScheduler(num_running)
-    assert told_by(scheduler, task, tmp_path, interval_s) == ("CONTINUE", told)
+    assert reply_to(scheduler, task, tmp_path, interval_s) == ("CONTINUE", reply)
 
 
 def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, task: TrialTask) -> None:
     """It trains on its own, and Tune may keep its process for a later trial without a word."""
     scheduler = RecordingScheduler(is_to_stop=True)
-    assert told_by(scheduler, task, tmp_path, 2.0) == ("STOP", [("end_early",)])
+    assert reply_to(scheduler, task, tmp_path, 2.0) == ("STOP", [("end_early",)])
 
 
 # -- heartbeats ---

@@ -185,7 +185,7 @@ def test_the_digest_covers_every_language() -> None:
     assert alone.digest == FIRST[:10], "what has one part goes by its own fingerprint"
 
 
-def test_the_source_is_told_in_mlflows_words_and_without_passwords() -> None:
+def test_the_source_is_reported_in_mlflows_words_and_without_passwords() -> None:
     root = "https://ada:s3cret@host/data"
     source = source_of({"space": {"data": {"source": "files", "root": root}}})
     assert source["type"] == "local"

@@ -312,7 +312,9 @@ def test_nothing_is_sent_after_the_sweep_was_left(hanging: MlflowSync, server: S
 
 
 @pytest.mark.parametrize("refused", ["begin", "compared", ("find", 3), ("run 3", "complete")])
-def test_what_is_refused_is_told_once_and_holds_nothing_up(server: Server, refused: object) -> None:
+def test_what_is_refused_is_reported_once_and_holds_nothing_up(
+    server: Server, refused: object
+) -> None:
     server.refused = {refused, ("find", 5)}
     with sync_to(server) as syncing:
         syncing.mark(trial_of(5, "complete"))

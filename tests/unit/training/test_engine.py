@@ -32,7 +32,7 @@ def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: 
     network = Squared(3, 2)
     engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
     engine.step([[{"rows": torch.ones(4, 3)}]], 0.1)
-    states = [one for state in engine._adam.state.values() for one in state.values()]
+    states = [value for state in engine._adam.state.values() for value in state.values()]
     held = [weakref.ref(state) for state in states]
     assert len(held) >= 3, "a step and two moments"
     if zero_stage:
@@ -40,7 +40,7 @@ def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: 
     del states
     engine.close()
     # No collector of garbage was waited for.
-    assert [one() for one in held] == [None] * len(held)
+    assert [reference() for reference in held] == [None] * len(held)
     for parameter in network.parameters():
         assert parameter.grad is None
         assert parameter.numel() == 0
@@ -100,7 +100,9 @@ class Rounded(Engine):
         network = nn.Linear(3, 2).to(torch.bfloat16)
         self._engine = SimpleNamespace(module=network)
         self.zero_stage = 2
-        self._masters_of = {one: masters[name] for name, one in network.named_parameters()}
+        self._masters_of = {
+            parameter: masters[name] for name, parameter in network.named_parameters()
+        }
 
     def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
         return self._masters_of[parameter].clone()
@@ -112,14 +114,14 @@ def masters() -> dict[str, Tensor]:
 
 def test_who_saves_sees_the_masters_and_the_training_goes_on_with_its_own_weights() -> None:
     engine = Rounded(masters())
-    before = {name: one.data for name, one in engine.network.named_parameters()}
+    before = {name: parameter.data for name, parameter in engine.network.named_parameters()}
     with engine.whole_weights() as network:
         assert network is engine.network
-        for name, one in masters().items():
-            assert torch.equal(network.state_dict()[name], one)
-    for name, one in engine.network.named_parameters():
-        assert one.dtype == torch.bfloat16
-        assert one.data.data_ptr() == before[name].data_ptr()
+        for name, master in masters().items():
+            assert torch.equal(network.state_dict()[name], master)
+    for name, parameter in engine.network.named_parameters():
+        assert parameter.dtype == torch.bfloat16
+        assert parameter.data.data_ptr() == before[name].data_ptr()
 
 
 def test_who_does_not_save_holds_nothing_whole() -> None:

@@ -43,9 +43,9 @@ def network_for(name: str, tokenizer: Any) -> Network:
 
 def splits_of(name: str, toy: ToySource, tokenizer: Any, cache: Path) -> list[EvalSplit]:
     task, pipeline = task_named(name), TextPipeline(tokenizer, "toy", 24, cache)
-    permit = LabelAccess("evaluate", name, "qaa")
+    access = LabelAccess("evaluate", name, "qaa")
     return [
-        eval_split(toy, task, permit, language, "test", EXAMPLES, pipeline)
+        eval_split(toy, task, access, language, "test", EXAMPLES, pipeline)
         for language in LANGUAGES
     ]
 

@@ -78,10 +78,10 @@ def found(store: StageStore) -> list[str]:
     return [event.stage.kind for event in events if isinstance(event, Committed)]
 
 
-def free(store: StageStore, one: Stage) -> None:
-    """As the keeper does: without its record it is no result."""
-    store.storage.remove(f"stages/{one.key}/{RECORD}")
-    store.storage.remove(f"stages/{one.key}")
+def free(store: StageStore, stage: Stage) -> None:
+    """As garbage collection does: without its record it is no result."""
+    store.storage.remove(f"stages/{stage.key}/{RECORD}")
+    store.storage.remove(f"stages/{stage.key}")
 
 
 def test_of_a_finished_path_no_file_is_read_but_those_of_its_end(
@@ -110,8 +110,8 @@ def test_what_is_used_is_looked_at_in_full(store: StageStore, made: list[str]) -
 def test_what_a_finished_stage_was_made_from_is_not_made_again(
     store: StageStore, made: list[str]
 ) -> None:
-    for one in (ALIGN, TRUNK, EVALUATE):
-        free(store, one)
+    for stage in (ALIGN, TRUNK, EVALUATE):
+        free(store, stage)
     assert found(store) == ["trunk", "intermediate", "target"]
     assert made == ["evaluate"]
 
@@ -121,8 +121,8 @@ def test_the_encoder_below_a_trunk_is_made_again_where_a_stage_is_built_on_it(
     store: StageStore, made: list[str], harm: str
 ) -> None:
     """A trunk lends the state of its weights; the encoder itself is that of the stage before."""
-    for one in (DECAY, TARGET, EVALUATE):
-        free(store, one)
+    for freed in (DECAY, TARGET, EVALUATE):
+        free(store, freed)
     if harm == "freed":
         free(store, ALIGN)
     else:

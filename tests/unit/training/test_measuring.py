@@ -83,7 +83,7 @@ def test_what_is_made_while_measuring_can_be_trained_afterwards(
     else:
         assert evaluate(network, tokenizer).keys() == set(TASK.metrics)
     assert made
-    assert not any(one.is_inference() for one in made)
+    assert not any(tensor.is_inference() for tensor in made)
     ids = torch.full((2, 5), 5)
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     network.predict(batch).sum().backward()
@@ -102,8 +102,10 @@ def test_a_diagnosis_keeps_no_graph_and_leaves_no_gradient(
 def test_translations_are_found_whatever_the_order_of_the_sample(
     network: Network, tokenizer: Any
 ) -> None:
-    plain = {one.diagnostic: one.values for one in measure(network, tokenizer)}
-    turned = {one.diagnostic: one.values for one in measure(network, tokenizer, (3, 1, 0, 2))}
+    plain = {profile.diagnostic: profile.values for profile in measure(network, tokenizer)}
+    turned = {
+        profile.diagnostic: profile.values for profile in measure(network, tokenizer, (3, 1, 0, 2))
+    }
     assert plain.keys() == turned.keys() == {"retrieval", "cka", "alignment"}
     for name, values in plain.items():
         assert turned[name] == pytest.approx(values, abs=1e-6)

@@ -28,7 +28,7 @@ def test_the_effective_batch_stays_as_it_is(share: int, workers: int, most: int)
     assert micro * accumulation * workers == settings["batch_size"]
     assert micro <= most
     assert made.pass_size(settings) == micro
-    larger = [one for one in range(micro + 1, min(most, share) + 1) if share % one == 0]
+    larger = [size for size in range(micro + 1, min(most, share) + 1) if share % size == 0]
     assert not larger, "no more passes than needed"
 
 

@@ -1,4 +1,4 @@
-"""What a report is made from without any training: languages, facts, and stages made up."""
+"""Languages, facts and committed stages that a report is made from without any training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def facts_of(languages: Sequence[str]) -> Facts:
         }
         return TaskFacts(name, "pair", 1, labels, METRICS, splits)
 
-    models = {one: ModelFacts(one, int(one[4]), 64, 64, one) for one in ("toy:2x64", "toy:4x64")}
+    models = {
+        name: ModelFacts(name, int(name[4]), 64, 64, name) for name in ("toy:2x64", "toy:4x64")
+    }
     tasks = (task("toy-nli", ("no", "maybe", "yes")), task("toy-paraphrase", ("no", "yes")))
     return Facts(
         models,

@@ -1,4 +1,4 @@
-"""Made-up networks on made-up test sets, whose true scores are known."""
+"""Random networks on random test sets whose true scores are known."""
 
 from __future__ import annotations
 
