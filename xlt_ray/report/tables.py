@@ -222,7 +222,9 @@ def without_members(groupings: Groupings, languages: Iterable[str]) -> Iterator[
     scored = sorted(set(languages))
     for grouping, groups in groupings.items():
         for name, codes in groups.items():
-            if scored and not set(codes).intersection(scored):
+            if not codes:
+                yield f"{grouping}: {name}: has no languages, so no table has this group"
+            elif scored and not set(codes).intersection(scored):
                 yield (
                     f"{grouping}: {name}: no target language that is scored is one of "
                     f"{', '.join(codes)}, so no table has this group; {nearest(codes[0], scored)}"

@@ -41,6 +41,7 @@ from xlt_ray.report.tables import (
     read_groupings,
     seen_grouping,
     tables_of,
+    without_members,
 )
 
 CODES = ("qaa", "qab", "qac", "qad")
@@ -332,6 +333,13 @@ def test_a_file_of_groups_that_is_wrong_is_refused(tmp_path: Path, text: str, me
     assert refused.value.exit_code == 2
     with pytest.raises(SpecError, match="cannot be read"):
         read_groupings(tmp_path / "nowhere.yaml")
+
+
+def test_groups_without_a_scored_language_are_named() -> None:
+    groupings = {"mine": {"near": ["da", "sv"], "far": ["fi"], "empty": []}}
+    empty, far = sorted(without_members(groupings, ("da", "de")))
+    assert empty == "mine: empty: has no languages, so no table has this group"
+    assert far.startswith("mine: far: no target language that is scored is one of fi, ")
 
 
 # -- selection ----------------------------------------------------------------------------
