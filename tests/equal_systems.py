@@ -45,7 +45,7 @@ def candidate(
         cells={}, mean=None, mean_without_source=None,
     )  # fmt: skip
     languages = tuple(sorted({code for own in scores.values() for code in own}))
-    table = LanguageTable("t", "accuracy", "qaa", languages, (), len(scores), (row,))
+    table = LanguageTable("t", "accuracy", "qaa", languages, (), (len(scores),), (row,))
     there = dict.fromkeys(languages, "the same") if data is None else data
     return Candidate(
         name, table, row, "by rule", False, there, frozenset({"r"}),

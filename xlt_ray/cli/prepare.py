@@ -74,7 +74,7 @@ def cost_lines(plan: Plan) -> Iterator[str]:
             "smaller"
         )
     if plan.is_estimate:
-        yield "estimate: the sampler chooses trials by the scores of earlier ones"
+        yield "estimate: later trials depend on the scores of earlier ones"
 
 
 def divergence_lines(first: int, second: int, divergence: Divergence | None) -> Iterator[str]:
@@ -145,6 +145,7 @@ def check(
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
+    from xlt_ray.config.seed_race import seeds_text
     from xlt_ray.config.supervision import TRANSLATE_TRAIN
     from xlt_ray.sweep.read_facts import asks_the_hub
 
@@ -164,7 +165,7 @@ def check(
         raise result.error
     typer.echo(
         f"{spec.name}: ok, at most {result.num_configurations} configurations x "
-        f"{spec.settings.search.seeds} seeds"
+        f"{seeds_text(spec.settings.search.seeds)} seeds"
         + " [oracle selection]" * spec.is_oracle
         + " [few-shot: not zero-shot]" * spec.has_few_shot
         + "".join(

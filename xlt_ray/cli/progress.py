@@ -87,7 +87,7 @@ class TableReporter:
     def __init__(self, sweep: SweepSpec, metric: str, console: Console) -> None:
         self._console = console
         self._name = sweep.name
-        self._most = sweep.settings.search.trials * sweep.settings.search.seeds
+        self._most = sweep.settings.search.most_trials
         self._metric = metric
         self._running: dict[int, tuple[TrialView, str]] = {}
         """Trials by number, and what each does."""

@@ -42,6 +42,7 @@ from xlt_ray.config.search_space import (
     probes,
     split_space,
 )
+from xlt_ray.config.seed_race import NumberOrRace, num_trials, seed_levels, seed_rungs
 from xlt_ray.config.trial import TrialSpec, each_once
 from xlt_ray.config.validation import explain_errors
 from xlt_ray.config.yaml import Document, Overrides, read_document
@@ -162,8 +163,9 @@ class Search(ConfigModel):
     """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
     trials: int = Field(ge=1)
     """Configurations to try; a grid ends earlier when it is complete."""
-    seeds: int = Field(default=1, ge=1)
-    """Trials of each configuration, which differ only in their seed."""
+    seeds: NumberOrRace = 1
+    """Trials of each configuration, which differ only in their seed; or a race, in which better
+    configurations get more: ``{race: {first: 1, most: 8, keep: 3}}``."""
     seed: int = 0
     """Seed of the sampler: which configurations are tried. No training depends on it."""
     training_seed: int = 0
@@ -174,6 +176,16 @@ class Search(ConfigModel):
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted keys with their values, blocks as in the file, for
     example ``{target.fusion: {method: dlfa, layer: 2}}``."""
+
+    @property
+    def most_seeds(self) -> int:
+        """The most trials that a configuration gets."""
+        return seed_levels(self.seeds)[-1]
+
+    @property
+    def most_trials(self) -> int:
+        """All trials of the sweep if they all complete and the space has enough configurations."""
+        return num_trials(seed_rungs(self.seeds, self.trials))
 
 
 class AshaStop(ConfigModel):

@@ -19,9 +19,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.config.search_space import Assignment, ModelBounds, Value, draw
+from xlt_ray.config.seed_race import seed_levels, seed_rungs
 from xlt_ray.config.sweep import SweepSpec, completed
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
+from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats
 from xlt_ray.ledger.sampler import (
     Configuration,
     Proposer,
@@ -57,23 +59,33 @@ from xlt_ray.store.canonical import from_fields
 class PendingTrials:
     """Which trials were added, which of them wait, and which repeats are missing.
 
+    The repeats of higher rungs of a race are not among these
+    (:func:`~xlt_ray.ledger.racing.next_repeats`).
+
     Built from a study once and then kept up: only the driver adds trials, through its
     :class:`Ledger`, so the study is not read again before every ask.
 
     Args:
-        seeds: trials of each configuration.
+        levels: numbers of seeds of all rungs of a race; of the only one without a race.
         is_first_alone: add the other repeats of a configuration when its first repeat is
             complete, instead of when it starts.
     """
 
     def __init__(
-        self, trials: Iterable[FrozenTrial], seeds: int, *, is_first_alone: bool = False
+        self,
+        trials: Iterable[FrozenTrial],
+        levels: tuple[int, ...],
+        *,
+        is_first_alone: bool = False,
     ) -> None:
-        self.seeds = seeds
+        self.levels = levels
+        self._seeds = levels[0]
         self.is_first_alone = is_first_alone
         self.configurations: set[Configuration] = set()
         self.waiting: deque[int] = deque()
         """Numbers of the trials that start next."""
+        self.results: dict[int, dict[int, float | None]] = {}
+        """Of all trials, for a race; as :data:`~xlt_ray.ledger.racing.Results`."""
         self._repeats: list[tuple[int, int]] = []
         """(configuration, repeat) of every trial."""
         self._to_repeat: dict[int, FrozenTrial] = {}
@@ -90,6 +102,7 @@ class PendingTrials:
         """A waiting trial was added to the study, with the next number."""
         self.waiting.append(len(self._repeats))
         self._repeats.append((configuration, repeat))
+        self.results.setdefault(configuration, {})[repeat] = None
         self.configurations.add(configuration_from(assignment))
 
     @property
@@ -99,11 +112,19 @@ class PendingTrials:
     @property
     def awaits_first_repeats(self) -> bool:
         """Whether repeats may be added when a running trial ends."""
-        return self.is_first_alone and self.seeds > 1 and bool(self._running_first)
+        return self.is_first_alone and self._seeds > 1 and bool(self._running_first)
+
+    def number_of(self, configuration: int) -> int:
+        """Number of the first trial of a configuration."""
+        return self._repeats.index((configuration, 0))
 
     def update(self, trial: FrozenTrial) -> None:
         """A trial has started or ended."""
-        if self.seeds == 1 or repeat_of(trial):
+        if trial.state.is_finished():
+            is_complete = trial.state == TrialState.COMPLETE and trial.value is not None
+            value = trial.value if is_complete else math.nan
+            self.results[configuration_of(trial)][repeat_of(trial)] = value
+        if self._seeds == 1 or repeat_of(trial):
             return
         if trial.state == TrialState.RUNNING:
             self._running_first.add(trial.number)
@@ -122,7 +143,7 @@ class PendingTrials:
         missing = [
             (trial, repeat)
             for configuration, trial in sorted(self._to_repeat.items())
-            for repeat in range(1, self.seeds)
+            for repeat in range(1, self._seeds)
             if (configuration, repeat) not in self._repeats
         ]
         self._to_repeat.clear()
@@ -274,6 +295,10 @@ class Ledger:
         ledger."""
         return str(self.study.user_attrs.get("identity", ""))
 
+    @property
+    def is_maximized(self) -> bool:
+        return self.study.direction == StudyDirection.MAXIMIZE
+
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)
 
@@ -300,30 +325,34 @@ class Ledger:
         seeds, mode = self.sweep["search"]["seeds"], self.sweep["objective"]["mode"]
         return winner(self.trials(), seeds, mode)
 
+    def contenders(self) -> frozenset[int]:
+        """Configurations that may get further seeds, if the sweep races seeds."""
+        results: dict[int, dict[int, float | None]] = {}
+        for view in self.trials():
+            ended = math.nan if view.objective is None else view.objective
+            results.setdefault(view.configuration, {})[view.repeat] = (
+                ended if view.is_finished else None
+            )
+        rungs = seed_rungs(self.sweep["search"]["seeds"], len(results))
+        return contenders(results, rungs, maximize=self.is_maximized)
+
     # -- asking -----------------------------------------------------------------------
 
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial | None:
         """Start the next trial of the sweep and return it; None if there is none now.
 
         Repeats follow the first trial of their configuration; with early stopping, once it is
-        complete (:attr:`awaits_first_repeats`).
+        complete. In a race, the repeats of higher rungs follow when no configuration is left to
+        ask. While :meth:`awaits_results`, more may follow when a trial ends.
         """
         pending = self._pending_of(sweep)
         for trial_to_repeat, repeat in pending.pop_missing_repeats():
             configuration = configuration_of(trial_to_repeat)
             self._enqueue(dict(trial_to_repeat.params), configuration, repeat, sweep)
         if not pending.waiting:
-            configuration = pending.next_configuration
-            if configuration >= sweep.settings.search.trials or self.is_exhausted:
-                return None
-            assignment = self._proposer.configuration(
-                configuration, sweep, pending.configurations, model_bounds
-            )
-            if assignment is None:
-                self.is_exhausted = True
-                return None
-            parameters = parameters_of(sweep, assignment, model_bounds)
-            self._enqueue(parameters, configuration, 0, sweep)
+            self._add_trial(sweep, model_bounds, pending)
+        if not pending.waiting:
+            return None
         number = pending.waiting.popleft()
         trial = self._start(number)
         if trial is None:
@@ -334,18 +363,41 @@ class Ledger:
         pending.update(self._frozen(number))
         return asked_trial
 
-    @property
-    def awaits_first_repeats(self) -> bool:
+    def _add_trial(
+        self, sweep: SweepSpec, model_bounds: ModelBounds, pending: PendingTrials
+    ) -> None:
+        """Add the first trial of the next configuration, or the next trial of a race, if any."""
+        configuration, search = pending.next_configuration, sweep.settings.search
+        if configuration < search.trials and not self.is_exhausted:
+            assignment = self._proposer.configuration(
+                configuration, sweep, pending.configurations, model_bounds
+            )
+            if assignment is not None:
+                parameters = parameters_of(sweep, assignment, model_bounds)
+                self._enqueue(parameters, configuration, 0, sweep)
+                return
+            self.is_exhausted = True
+        rungs = seed_rungs(search.seeds, configuration)
+        missing = next_repeats(pending.results, rungs, maximize=self.is_maximized)
+        # One at a time: a driver that dies between two of them would change their order.
+        for configuration, repeat in missing[:1]:
+            parameters = self._frozen(pending.number_of(configuration)).params
+            self._enqueue(dict(parameters), configuration, repeat, sweep)
+
+    def awaits_results(self, sweep: SweepSpec) -> bool:
         """Whether more trials may follow when running ones end."""
-        return self._pending is not None and self._pending.awaits_first_repeats
+        pending = self._pending_of(sweep)
+        rungs = seed_rungs(sweep.settings.search.seeds, pending.next_configuration)
+        return pending.awaits_first_repeats or is_undecided(pending.results, rungs)
 
     def _pending_of(self, sweep: SweepSpec) -> PendingTrials:
-        seeds, is_first_alone = sweep.settings.search.seeds, sweep.settings.early_stop is not None
-        if self._pending is None or (self._pending.seeds, self._pending.is_first_alone) != (
-            seeds, is_first_alone,
+        levels = seed_levels(sweep.settings.search.seeds)
+        is_first_alone = sweep.settings.early_stop is not None
+        if self._pending is None or (self._pending.levels, self._pending.is_first_alone) != (
+            levels, is_first_alone,
         ):  # fmt: skip
             trials = self.study.get_trials(deepcopy=False)
-            self._pending = PendingTrials(trials, seeds, is_first_alone=is_first_alone)
+            self._pending = PendingTrials(trials, levels, is_first_alone=is_first_alone)
         return self._pending
 
     def _start(self, number: int) -> Trial | None:
@@ -455,7 +507,7 @@ class Ledger:
             examples,
             self.study.get_trials(deepcopy=False),
             halving,
-            maximize=self.study.direction == StudyDirection.MAXIMIZE,
+            maximize=self.is_maximized,
         )
         if not is_behind:
             trial.set_user_attr(JUDGED, examples)

@@ -243,7 +243,7 @@ def _seed_of(sweep: SweepSpec, configuration: int) -> int:
     # By the number of the configuration, not by process or time: a continued sweep draws what an
     # uninterrupted one would, and so does one that stops trials early.
     search = sweep.settings.search
-    return int((search.seed * 1_000_003 + configuration * search.seeds) % 2**31)
+    return int((search.seed * 1_000_003 + configuration * search.most_seeds) % 2**31)
 
 
 def suggest(trial: Trial, parameter: SearchParameter) -> Value:

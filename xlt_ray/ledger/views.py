@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from optuna.trial import FrozenTrial, TrialState
 
 from xlt_ray.config.search_space import Assignment, Value
+from xlt_ray.config.seed_race import Seeds, level_of, seed_levels
 from xlt_ray.store.canonical import from_fields
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
@@ -250,25 +251,30 @@ class Winner:
         return self.trial.configuration
 
 
-def ranked(trials: Sequence[TrialView], seeds: int, mode: str) -> list[int]:
+def ranked(trials: Sequence[TrialView], seeds: Seeds, mode: str) -> list[int]:
     """Configurations with a complete trial by their mean objective, the best first.
 
-    Those with all seeds complete come before the others; ties go to the earlier one. The report
-    and ``xlt compare`` use this order.
+    Those with all seeds complete come before the others, and in a race of seeds those that have
+    reached a higher rung; ties go to the earlier one. Whatever selects uses this order.
+
+    Args:
+        seeds: ``search.seeds`` of the sweep.
     """
+    levels = seed_levels(seeds)
     values: dict[int, list[float]] = defaultdict(list)
     for trial in trials:
         if trial.state == "complete" and trial.objective is not None:
             values[trial.configuration].append(trial.objective)
     sign = _sign(mode)
 
-    def rank(number: int) -> tuple[bool, float, int]:
-        return len(values[number]) < seeds, -sign * statistics.fmean(values[number]), number
+    def rank(number: int) -> tuple[int, float, int]:
+        level = level_of(len(values[number]), levels)
+        return -level, -sign * statistics.fmean(values[number]), number
 
     return sorted(values, key=rank)
 
 
-def winner(trials: Sequence[TrialView], seeds: int, mode: str) -> Winner | None:
+def winner(trials: Sequence[TrialView], seeds: Seeds, mode: str) -> Winner | None:
     """What a sweep selects; None before any trial is complete."""
     order = ranked(trials, seeds, mode)
     if not order:

@@ -56,7 +56,7 @@ class Snapshot:
     def ranking(self) -> list[int]:
         """Configurations with a complete trial, the best first."""
         sweep = self.sweep
-        return ranked(self.trials, int(sweep["search"]["seeds"]), sweep["objective"]["mode"])
+        return ranked(self.trials, sweep["search"]["seeds"], sweep["objective"]["mode"])
 
     @property
     def best_configuration(self) -> int | None:

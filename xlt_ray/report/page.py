@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.config.languages import language
+from xlt_ray.config.seed_race import seeds_text
 from xlt_ray.config.sweep import selection_rule
 from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.files import atomic_write
@@ -434,7 +435,7 @@ def fact_list(
     facts = [
         ("trials", str(len(trials))),
         ("configurations", str(trials["configuration"].nunique())),
-        ("seeds", str(sweep["search"]["seeds"])),
+        ("seeds", seeds_text(sweep["search"]["seeds"])),
     ]
     if tables:
         facts += [

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.sweep import selection_rule
 from xlt_ray.config.trial import Target
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
@@ -85,6 +86,10 @@ def header(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above every table: the rule, the checkpoint, and whether it is an oracle."""
     text = f"Configurations are {selection_rule(sweep['objective'], source)}; "
     text += f"scores are of the {checkpoint_rule(sweep, source)}."
+    levels = seed_levels(sweep["search"]["seeds"])
+    if len(levels) > 1:
+        text += f" Better ones got more seeds, {levels[0]} to {levels[-1]}"
+        text += ", and those with more rank before those with fewer."
     if has_few_shot(sweep):
         text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
     return text + (ORACLE if is_oracle(sweep) else "")

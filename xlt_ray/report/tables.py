@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from xlt_ray.config.languages import language
+from xlt_ray.config.seed_race import level_of, seed_levels
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.config.yaml import parse_document
@@ -472,8 +473,8 @@ class LanguageTable:
     languages: tuple[str, ...]
     """The source language first, then by code."""
     parameters: tuple[str, ...]
-    num_seeds: int
-    """Seeds that the sweep gives every configuration."""
+    seed_levels: tuple[int, ...]
+    """Seeds that the sweep gives every configuration; in a race, those of all rungs."""
     rows: tuple[Row, ...]
     groups: tuple[Group, ...] = ()
     evidence: Evidence = field(default_factory=Evidence)
@@ -609,7 +610,7 @@ def _table(
         source_language=source,
         languages=languages,
         parameters=tuple(path for path in trials.columns if path not in TRIAL_COLUMNS),
-        num_seeds=int(sweep["search"]["seeds"]),
+        seed_levels=seed_levels(sweep["search"]["seeds"]),
         rows=(),
         groups=groups_of(groupings(languages), languages, source, evidence.without_groups),
         evidence=evidence,
@@ -626,9 +627,10 @@ def _table(
         or _target(part[0], table.parameters, sweep) == (task, source)
     ]
 
-    def rank(row: Row) -> tuple[bool, bool, float, int]:
+    def rank(row: Row) -> tuple[int, bool, float, int]:
         value = -table.sign * row.objective.mean if row.objective else 0.0
-        return row.num_seeds < table.num_seeds, row.objective is None, value, row.configuration
+        level = level_of(row.num_seeds, table.seed_levels)
+        return -level, row.objective is None, value, row.configuration
 
     return replace(table, rows=tuple(sorted(rows, key=rank)))
 

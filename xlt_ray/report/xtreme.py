@@ -197,7 +197,7 @@ def _selected(
             views_by_key.setdefault((system, task), []).append(view)
     sweep = snapshot.sweep
     for key, views in views_by_key.items():
-        best = ranked(views, int(sweep["search"]["seeds"]), sweep["objective"]["mode"])[0]
+        best = ranked(views, sweep["search"]["seeds"], sweep["objective"]["mode"])[0]
         yield from ((key, view) for view in views if view.configuration == best)
 
 

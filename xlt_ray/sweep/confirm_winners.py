@@ -109,7 +109,7 @@ def confirming(
 def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:
     """The first seed above all that the sweep has used or would use."""
     search = sweep.settings.search
-    return max([search.training_seed + search.seeds - 1, *used_seeds]) + 1
+    return max([search.training_seed + search.most_seeds - 1, *used_seeds]) + 1
 
 
 def _with_own_seed(block: Any) -> Any:

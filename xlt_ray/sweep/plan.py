@@ -14,6 +14,7 @@ from typing import get_args
 
 from xlt_ray.config.facts import Coverage, Facts
 from xlt_ray.config.search_space import Value
+from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.sweep import SAMPLERS, SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import AskedTrial, Ledger, TrialView, rehearsal
@@ -147,7 +148,8 @@ class Divergence:
 def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | None) -> Plan:
     """The plan of a sweep that fits its facts, with the contents of ``store`` and ``ledger``.
 
-    It is exact but for trials that TPE draws later, as they depend on scores of earlier ones.
+    It is exact but for trials that depend on scores of earlier ones: those that TPE draws later,
+    and the further seeds of a race.
     """
     known = [] if ledger is None else ledger.trials()
     finished = {view.number for view in known if view.is_finished}
@@ -168,9 +170,10 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
         sweep.name,
         trials,
         _stages(trials, store),
-        # If the space is exhausted, scores decide the order only.
-        is_estimate=not rehearsed.is_exhausted
-        and any(_may_turn_out_otherwise(view, sweep) for view in rehearsed.trials()[len(known) :]),
+        is_estimate=any(
+            _may_turn_out_otherwise(view, sweep, is_exhausted=rehearsed.is_exhausted)
+            for view in rehearsed.trials()[len(known) :]
+        ),
         is_whole_space=rehearsed.is_exhausted,
         is_stopped_early=sweep.settings.early_stop is not None,
     )
@@ -203,18 +206,24 @@ def _asked_trials(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator
         elif view.state == "running":
             # A driver that died while it asked has left only some of the parameters.
             yield rehearsed.resume_trial(view.number, sweep, facts.model_bounds)
-    for _ in range(2):
+    while True:
         while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
             yield asked_trial
-        # Pretend that early stopping ends no trial: every configuration gets all of its repeats.
-        for number in rehearsed.running() if rehearsed.awaits_first_repeats else ():
+        if not rehearsed.awaits_results(sweep):
+            return
+        # Pretend that early stopping ends no trial, and that all are equally good.
+        for number in rehearsed.running():
             rehearsed.tell_complete(number, 0.0)
 
 
-def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
-    """Whether the real sweep may draw other parameters, because the sampler uses scores."""
+def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec, *, is_exhausted: bool) -> bool:
+    """Whether the real sweep may ask another trial, because scores decide."""
     search = sweep.settings.search
-    if not SAMPLERS[search.sampler].learns or view.repeat:
+    if view.repeat >= seed_levels(search.seeds)[0]:
+        # Of a higher rung of a race.
+        return True
+    # If the space is exhausted, scores decide the order of its configurations only.
+    if is_exhausted or view.repeat or not SAMPLERS[search.sampler].learns:
         return False
     is_first = view.configuration < len(sweep.first_points)
     point = sweep.first_points[view.configuration] if is_first else {}

@@ -18,6 +18,7 @@ from functools import cached_property
 
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.search_space import FloatRange, distributions_in, grid, split_space
+from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.sweep import SEARCHABLE, SweepSpec, shown_bytes
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError, SpecError
@@ -45,6 +46,9 @@ class SweepUse:
     num_configurations: int
     """Configurations that it tries in all."""
     seeds: int = 1
+    """Trials that every configuration gets."""
+    contenders: frozenset[int] = frozenset()
+    """Configurations that may get more of them (:meth:`xlt_ray.ledger.Ledger.contenders`)."""
     best: int | None = None
     """Number of the best trial of the best configuration."""
     continuous_parameters: frozenset[str] = frozenset()
@@ -62,6 +66,7 @@ class SweepUse:
         return frozenset(
             {trial.configuration for trial in self.trials if not trial.is_finished}
             | {number for number, seen in repeats.items() if len(seen) < self.seeds}
+            | self.contenders
         )
 
     @property
@@ -105,7 +110,8 @@ def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
         name=ledger.name,
         trials=tuple(ledger.trials()),
         num_configurations=num_configurations,
-        seeds=search["seeds"],
+        seeds=seed_levels(search["seeds"])[0],
+        contenders=ledger.contenders(),
         best=None if best is None else best.trial.number,
         continuous_parameters=frozenset(
             path for path, node in distributions_in(space.tree) if isinstance(node, FloatRange)

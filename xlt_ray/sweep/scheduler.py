@@ -350,7 +350,7 @@ class TrialScheduler:
             return False
         asked_trial = self.ledger.ask(self.sweep, self.facts.model_bounds)
         if asked_trial is None:
-            self._is_exhausted = not self.ledger.awaits_first_repeats
+            self._is_exhausted = not self.ledger.awaits_results(self.sweep)
             return False
         self._enqueue(self._planner.task(asked_trial, self.home))
         if self._repeated_failures.broken:

@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.supervision import supervision_label
 from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError
@@ -99,7 +100,7 @@ class Tracker:
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
         self._selection = "source" if objective["languages"] == "source" else "oracle"
         self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
-        self._seeds = int(ledger.sweep["search"]["seeds"])
+        self._seeds = seed_levels(ledger.sweep["search"]["seeds"])
         self._source = content.source_of(ledger.sweep)
         self._views = {view.number: view for view in ledger.trials}
         parent = self.experiment.find(self._parent) or self.experiment.first("sweep")
@@ -133,7 +134,7 @@ class Tracker:
     def _lay_out(self, parameters: Iterable[str]) -> None:
         """Have the view that ``xlt ui`` opens show these parameters, too."""
         self._parameters |= dict.fromkeys(parameters)
-        has_seeds = self._seeds > 1
+        has_seeds = self._seeds[-1] > 1
         view = content.view_of(self._metric, self._mode, [*self._parameters], has_seeds=has_seeds)
         if self._parameters and view != self._view:
             self.experiment.client.set_experiment_tag(self.experiment.id, VIEW_TAG, view)
@@ -306,7 +307,7 @@ class Tracker:
     def _configuration(self, view: TrialView) -> TrackedRun | None:
         """The run of a trial's configuration, made if need be."""
         number = view.configuration
-        if self._seeds == 1:
+        if self._seeds[-1] == 1:
             return None
         run = self.experiment.find(self._configuration_ids.get(number))
         run = run or self.experiment.first("configuration", configuration=number)
@@ -338,7 +339,7 @@ class Tracker:
 
     def _update_configurations(self, going: Going) -> dict[int, TrackedRun]:
         """Bring the runs of configurations to what their trials are; these runs, by number."""
-        if self._seeds == 1:
+        if self._seeds[-1] == 1:
             return {}
         members: dict[int, list[TrackedRun]] = defaultdict(list)
         for run in self.experiment.search("trial"):
@@ -362,7 +363,7 @@ class Tracker:
         finished = (member for member in members if member.tags["xlt.state"] in content.FINISHED)
         ended = max((member.ended for member in finished), default=None)
         run.write(content.configuration_tags(members), metrics=metrics, time_ms=ended)
-        run.set_status(content.configuration_status(members, self._seeds, going), ended)
+        run.set_status(content.configuration_status(members, self._seeds[0], going), ended)
 
 
 def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str) -> list[Point]:

@@ -521,6 +521,8 @@ def test_early_stopping_that_could_stop_nothing_is_refused(problems: Problems) -
     [
         (("early_stop={method: asha, grace: 0.2}", SEVERAL, "search.trials=1"),
          "early_stop", "as long as search.trials is 1"),
+        ((SEVERAL, "search={trials: 2, seeds: {race: {most: 6}}}"),
+         "search.seeds.race.keep", "of 2 configurations it keeps all, so each gets 6 seeds"),
         # 64 examples are two steps of 32: the only evaluation before the end is at one half.
         (("early_stop={method: asha, grace: 0.6}", "target.epochs=1",
           "target.size={choice: [64, all]}"), "early_stop", "before the end at 50 %"),

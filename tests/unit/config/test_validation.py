@@ -27,6 +27,10 @@ ReadSweep = Callable[..., SweepSpec]
     [
         ("  task: nli", "  tsk: nli", 5, "target.tsk", "unknown key; did you mean task?"),
         ("  trials: 2", "  trails: 2", 8, "search.trails", "did you mean trials?"),
+        ("  trials: 2", "  trials: 2\n  seeds: {race: {frist: 1}}", 9, "search.seeds.race.frist",
+         "unknown key; did you mean first?"),
+        ("  trials: 2", "  trials: 2\n  seeds: {race: {first: 8}}", 9, "search.seeds.race",
+         "most must be above first, which is 8"),
         ("  trials: 2", "  seeds: 2", 7, "search.trials", "is missing; configurations to try"),
         ("model: toy:2x64", "modle: x", 3, "modle", "did you mean model?"),
         ("model: toy:2x64", "model: {nme: x}", 3, "model.nme", "did you mean name?"),

@@ -70,7 +70,7 @@ class Simulation:
                     break
                 running.append(self.walk(asked_trial))
             if not running:
-                assert not self.ledger.awaits_first_repeats
+                assert not self.ledger.awaits_results(self.sweep)
                 return self.ledger.trials()
             # Some are faster than others.
             running = [
@@ -158,17 +158,17 @@ def test_repeats_follow_a_complete_first_repeat_before_other_configurations(
     ledger.report(0, 10, 0.1)
     ledger.tell_pruned(0)
     assert ledger.ask(sweep, bounds) is None
-    assert ledger.awaits_first_repeats
+    assert ledger.awaits_results(sweep)
     ledger.tell_failed(2, "oom", "no room")
     ledger.report(5, 10, 0.1)
     ledger.tell_pruned(5)
     assert ledger.ask(sweep, bounds) is None
-    assert not ledger.awaits_first_repeats
+    assert not ledger.awaits_results(sweep)
     # A first repeat that is run again is followed by the others, too.
     ledger.enqueue_failed(Retry())
     assert asked() == (2, 0)
     assert ledger.ask(sweep, bounds) is None
-    assert ledger.awaits_first_repeats
+    assert ledger.awaits_results(sweep)
     ledger.tell_complete(6, 0.5)
     assert [asked(), asked()] == [(2, 1), (2, 2)]
     assert ledger.ask(sweep, bounds) is None

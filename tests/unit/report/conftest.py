@@ -273,8 +273,8 @@ def made_table(
             )
         )
     return LanguageTable(
-        "t", "accuracy", "qaa", tuple(languages), tuple(parameters[0]), len(trials[0]), tuple(rows),
-        tuple(groups),
+        "t", "accuracy", "qaa", tuple(languages), tuple(parameters[0]), (len(trials[0]),),
+        tuple(rows), tuple(groups),
     )  # fmt: skip
 
 

@@ -397,6 +397,21 @@ def test_the_rule_stands_in_every_table(quick: Finished, oracle: Finished) -> No
         assert "not zero-shot" in picks_tex(rules, table)
 
 
+def test_after_a_race_more_seeds_rank_first_and_every_table_says_so(tmp_path: Path) -> None:
+    race = "trials: 5, seeds: {race: {most: 4, keep: 2}}"
+    found = finished(Home(tmp_path), SWEEP.replace("trials: 16, seeds: 3", race))
+    snapshot = found.snapshot()
+    (table,) = tables_of(snapshot)
+    assert [row.num_seeds for row in table.rows] == [4, 4, 2, 1, 1]
+    assert [row.configuration for row in table.rows] == snapshot.ranking
+    rules = picks(table, scores_frame(snapshot), snapshot.sweep)
+    assert {rule.row.num_seeds for rule in rules if rule.row} == {4}
+    best = found.ledger.best()
+    assert best is not None
+    assert best.configuration == table.rows[0].configuration
+    assert "those with more rank before those with fewer" in header(snapshot.sweep, "qaa")
+
+
 @pytest.mark.parametrize(
     ("target", "expected"),
     [

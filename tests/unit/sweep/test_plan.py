@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,15 @@ def test_only_future_choices_of_tpe_are_an_estimate(
         ledger.ask(sweep, facts.model_bounds)
     assert not planned(*TPE, ledger=ledger).is_estimate
     assert planned(*TPE, "search.trials=5", ledger=ledger).is_estimate
+
+
+def test_a_plan_has_the_number_of_trials_of_a_race_and_guesses_which(planned: Planned) -> None:
+    plan = planned("search={sampler: random, trials: 8, seeds: {race: {most: 4, keep: 2}}}")
+    seeds = Counter(trial.seed for trial in plan.trials)
+    assert (seeds, plan.is_estimate) == ({0: 8, 1: 4, 2: 2, 3: 2}, True)
+    # A space that is used up has smaller rungs.
+    plan = planned("search={sampler: random, trials: 99, seeds: {race: {most: 4, keep: 2}}}")
+    assert (len(plan.trials), plan.is_whole_space, plan.is_estimate) == (16, True, True)
 
 
 def test_a_plan_with_early_stopping_has_every_repeat_and_is_an_upper_bound(

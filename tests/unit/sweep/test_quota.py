@@ -608,6 +608,25 @@ def test_a_shared_store_has_the_names_of_the_sweeps(shared: bool, names: set[str
     assert gc_roots([SweepUse("s", (), 1)], is_store_shared=shared).home_sweeps == names
 
 
+def test_all_that_may_win_a_race_of_seeds_is_open_until_the_race_ends(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    sweep = sweep_from(SEARCH, "search={trials: 4, seeds: {race: {most: 2, keep: 2}}}")
+    ledger = open_ledger(home, sweep)
+
+    def opened() -> frozenset[int]:
+        return use_of(ledger, is_running=False).open_configurations
+
+    for number in range(4):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        ledger.tell_complete(number, number / 4) if number else ledger.tell_failed(0, "oom", "")
+    assert opened() == {1, 2, 3}
+    for number in (4, 5):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        ledger.tell_complete(number, 0.5)
+    assert opened() == frozenset()
+
+
 def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(SEARCH)
     ledger = open_ledger(home, sweep)

@@ -464,6 +464,43 @@ def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(start: Start
     assert driver.scheduler.is_finished
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_race_of_seeds_waits_for_results_and_ends(start: Start, dies: bool) -> None:
+    driver = start(ALONE, "target.learning_rate={choice: [1e-5, 1e-4, 1e-3, 1e-2]}",
+                   "search.seeds={race: {most: 3, keep: 2}}")  # fmt: skip
+    values = [0.5, 0.9, 0.6, 0.7]
+    asked = []
+    for _ in range(2):
+        tasks = [driver.next(), driver.next()]
+        if dies:
+            # A dead driver's trials start again.
+            driver.restart()
+            tasks = [driver.next(), driver.next()]
+        for task in tasks:
+            view = driver.complete(task, values[driver.ledger.trial(task.number).configuration])
+            asked.append((view.configuration, view.repeat))
+    assert asked == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    first = driver.next()
+    second, third = driver.next(), driver.scheduler.next_task()
+    assert third is not None
+    assert driver.scheduler.next_task() is None
+    assert not driver.scheduler.is_done, "of 1, 2 and 3 the best two get a third seed"
+    assert not driver.scheduler.is_finished
+    for task in (first, second):
+        driver.complete(task, 0.7)
+    if dies:
+        driver.restart()
+        third = driver.next()
+    driver.complete(third, 0.7)
+    rest = [driver.complete(driver.next(), 0.7) for _ in range(2)]
+    assert {(view.configuration, view.repeat) for view in rest} == {(1, 2), (3, 2)}
+    assert driver.scheduler.next_task() is None
+    assert driver.scheduler.is_finished
+    best = driver.ledger.best()
+    assert best is not None
+    assert (best.configuration, best.num_seeds, best.runner_up) == (1, 3, 3)
+
+
 def test_early_stopping_by_an_oracle_objective_uses_its_languages(start: Start) -> None:
     driver = start(*ASHA, "objective.languages=[qab, qac]")
     first, second = driver.begin_next(), driver.begin_next()

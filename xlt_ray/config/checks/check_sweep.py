@@ -18,6 +18,7 @@ from xlt_ray.config.checks.check_schedules import (
 )
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.search_space import distributions_in, num_configurations, probes
+from xlt_ray.config.seed_race import SeedRace
 from xlt_ray.config.sweep import SweepSpec, point_problems
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import SpecError, SpecErrors, nearest
@@ -63,6 +64,7 @@ def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
     by_key: dict[str, Problem] = {}
     for problem in (
         *stages_are_trained_per_seed(sweep, trials),
+        *race_has_losers(sweep, facts),
         *early_stop_acts_on_all(sweep, facts, trials),
         *short_trainings(sweep, facts, trials),
         *gpu_hours_are_counted(sweep, trials),
@@ -86,7 +88,7 @@ def _as_errors(sweep: SweepSpec, problems: Iterable[Problem]) -> Iterator[SpecEr
 
 def stages_are_trained_per_seed(sweep: SweepSpec, trials: Trials) -> Iterator[Problem]:
     """No stage that differs between configurations is trained once for all repeats."""
-    seeds = sweep.settings.search.seeds
+    seeds = sweep.settings.search.most_seeds
     for name, training in (("align", "alignment"), ("intermediate", "intermediate training")):
         deciding = BEFORE_TARGET[: BEFORE_TARGET.index(name) + 1]
         variants = {
@@ -102,6 +104,17 @@ def stages_are_trained_per_seed(sweep: SweepSpec, trials: Trials) -> Iterator[Pr
             f"the {seeds} seeds of a configuration share one {training}, so a search over "
             f"{' and '.join(searched)} compares one such training each, luck included",
             f"{name}.seed: per_trial trains one for each seed (xlt confirm: of the winner)",
+        )
+
+
+def race_has_losers(sweep: SweepSpec, facts: Facts) -> Iterator[Problem]:
+    """A race of seeds ends with fewer configurations than it begins with."""
+    seeds, num_asked = sweep.settings.search.seeds, most_configurations(sweep, facts)
+    if isinstance(seeds, SeedRace) and num_asked <= seeds.race.keep:
+        yield (
+            "search.seeds.race.keep",
+            f"of {num_asked} configurations it keeps all, so each gets {seeds.race.most} seeds",
+            f"search.seeds: {seeds.race.most}, or more search.trials",
         )
 
 
