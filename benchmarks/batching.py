@@ -1,11 +1,12 @@
-"""Scores of trainings whose batches hold rows of like length beside those of random batches.
+"""Scores of trainings whose batches hold rows of like length beside those of other batches.
 
     python -m benchmarks.batching DATA MODEL [--tasks pos stsb xnli] [--seeds N] [--size N]
 
 DATA is a folder of the `files` source, MODEL a folder of an encoder. Every seed of every task is
-trained twice, with batches as they are and with the order of rows left as it was shuffled, all else
-equal, and scored on the test sets of English and five other languages. A table prints the mean
-scores, and the mean difference of the pairs with its 95 % interval (Student).
+trained three times, with batches as they are, with the order of rows left as it was shuffled, and
+with `batching: pieces`, all else equal, and scored on the test sets of English and five other
+languages. A table prints the mean scores, and the mean differences of the pairs with their 95 %
+intervals (Student).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.batches import supervised
+from xlt_ray.data.batches.length_pools import Order
 from xlt_ray.home import Home
 from xlt_ray.store.record import values_by_language
 from xlt_ray.store.stage_path import path_of
@@ -49,9 +51,9 @@ LANGUAGES = {
 }
 
 
-def as_shuffled(lengths: np.ndarray, *_: Any, **__: Any) -> np.ndarray:
+def as_shuffled(lengths: np.ndarray, *_: Any, **__: Any) -> Order:
     """In the place of :func:`by_length`: rows stay where they are."""
-    return np.arange(len(lengths))
+    return Order(np.arange(len(lengths)), np.zeros(0, np.int64))
 
 
 class Study:
@@ -73,11 +75,15 @@ class Study:
         self._trial = self._sweep.trial(tree)
         self._metric = self._facts.tasks[task].metrics[0]
 
-    def scores(self, seed: int, home: Home) -> dict[str, float]:
-        """The test score of each language."""
-        path = path_of(self._trial, self._facts, seed=seed, shared_seed=0)
-        *_, last = make_stages(task_for(seed, self._trial, path, self._sweep, home))
-        return values_by_language(last.record.scores, "test", self._metric)
+    def scores(self, seed: int, home: Home, batching: str = "examples") -> np.ndarray:
+        """(2,): the test score of English, and the mean of the others."""
+        target = self._trial.target.model_copy(update={"batching": batching})
+        trial = self._trial.model_copy(update={"target": target})
+        path = path_of(trial, self._facts, seed=seed, shared_seed=0)
+        *_, last = make_stages(task_for(seed, trial, path, self._sweep, home))
+        scores = values_by_language(last.record.scores, "test", self._metric)
+        others = [score for language, score in scores.items() if language != "en"]
+        return np.array([scores["en"], np.mean(others)])
 
 
 def difference(pairs: np.ndarray) -> str:
@@ -98,27 +104,26 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        homes = {name: Home(Path(folder) / name) for name in ("like length", "shuffled")}
+        home, shuffled = (Home(Path(folder) / name) for name in ("home", "shuffled"))
         for task in arguments.tasks:
             study = Study(arguments, task)
-            found = np.empty((2, arguments.seeds, 2))
+            found = np.empty((3, arguments.seeds, 2))
             for seed in range(arguments.seeds):
-                found[0, seed] = _both(study.scores(seed, homes["like length"]))
+                found[0, seed] = study.scores(seed, home)
+                found[1, seed] = study.scores(seed, home, "pieces")
                 with patch.object(supervised, "by_length", as_shuffled):
-                    found[1, seed] = _both(study.scores(seed, homes["shuffled"]))
+                    found[2, seed] = study.scores(seed, shuffled)
             for place, name in enumerate(("en", "others")):
-                ours, theirs = found[:, :, place]
+                ours, by_pieces, drawn = found[:, :, place]
                 rows.append((
-                    task, name, f"{100 * ours.mean():.1f}", f"{100 * theirs.mean():.1f}",
-                    difference(ours - theirs),
+                    task, name, *(f"{100 * scores.mean():.1f}" for scores in found[:, :, place]),
+                    difference(ours - drawn), difference(by_pieces - ours),
                 ))  # fmt: skip
-    print_table(("task", "test", "like length", "shuffled", "difference, points"), rows)
-
-
-def _both(scores: dict[str, float]) -> tuple[float, float]:
-    """The score of English, and the mean of the others."""
-    others = [score for language, score in scores.items() if language != "en"]
-    return scores["en"], float(np.mean(others))
+    print_table(
+        ("task", "test", "like length", "by pieces", "shuffled", "like length - shuffled",
+         "by pieces - like length"),
+        rows,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@ DATA is a folder of the `files` source, MODEL a folder of an encoder, TASK one o
 pairs or spans). Every side trains on the same rows, encoded before, with the same rate, clipping
 and batch size, in batches of its own order over the whole training set:
 
-- `xlt`: the training loop of a target stage,
+- `xlt` and `xlt, by pieces`: the training loop of a target stage, with `batching: examples` and
+  with `batching: pieces`,
 - `Trainer`: with its defaults, and with `train_sampling_strategy="group_by_length"` (both need
   accelerate),
 - `loop, random` and `loop, sorted`: PyTorch alone with fused AdamW, batches at random or sorted by
   length in pools of 64 batches.
 
 Every run is a process of its own, and sides alternate. Of a side's epoch `steps` batches are
-trained, evenly spaced by their cells, so that they have the epoch's mean length; the first steps do
-not count. A table prints the padding of the whole epoch, examples a second of CPU and wall time,
-and ratios of CPU time, each with the lowest and the highest of its repeats.
+trained, evenly spaced by the length of their rows, so that they have the epoch's mean length; the
+first steps do not count. A table prints the padding of the whole epoch, examples a second of CPU
+and wall time, and ratios of CPU time an example, each with the lowest and the highest of its
+repeats.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -188,14 +190,14 @@ def encoded_rows(source: Source, task: Task, pipeline: Any) -> Iterator[Row]:
             yield arrays
 
 
-def evenly(cells: Sequence[int], number: int) -> list[int]:
-    """Places of ``number`` batches, evenly spaced by their cells, in random order.
+def evenly(lengths: Sequence[int], number: int) -> list[int]:
+    """Places of ``number`` batches, evenly spaced by their ``lengths``, in random order.
 
     >>> sorted(evenly([30, 10, 20, 40], 2))
     [2, 3]
     """
-    ranked = np.argsort(cells, kind="stable")
-    places = ((np.arange(number) + 0.5) * len(cells) / number).astype(int)
+    ranked = np.argsort(lengths, kind="stable")
+    places = ((np.arange(number) + 0.5) * len(lengths) / number).astype(int)
     return np.random.default_rng(SEED).permutation(ranked[places]).tolist()
 
 
@@ -226,11 +228,11 @@ def grouped_order(case: Case) -> Order:
     return [numbers[begin : begin + BATCH_SIZE] for begin in range(0, len(numbers), BATCH_SIZE)]
 
 
-def epoch_cells(case: Case, order: Order) -> tuple[list[int], float]:
-    """Cells of every batch, and the share of them that is padding."""
+def longest_rows(case: Case, order: Order) -> tuple[list[int], float]:
+    """The length of every batch, and the share of padding in the cells of all."""
     lengths = [[len(case.rows[number]["input_ids"]) for number in batch] for batch in order]
-    cells = [len(batch) * max(batch) for batch in lengths]
-    return cells, 1 - sum(map(sum, lengths)) / sum(cells)
+    num_cells = sum(len(batch) * max(batch) for batch in lengths)
+    return [max(batch) for batch in lengths], 1 - sum(map(sum, lengths)) / num_cells
 
 
 class Clock:
@@ -297,14 +299,14 @@ def trainer(case: Case, order: Order) -> Spent:
     return clock.spent()
 
 
-def xlt(case: Case, steps: Sequence[int]) -> Spent:
+def xlt(case: Case, stage: Stage, steps: Sequence[int]) -> Spent:
     """The training loop of a target stage at the batches ``steps`` of its own order."""
     context = replace(case.context, group=join_process_group(0, 1, "cpu"))
-    setup, _ = training_setup(case.stage, context)
+    setup, _ = training_setup(stage, context)
     chosen = replace(
         setup, batches=Chosen(setup.batches, steps), num_steps=len(steps), evaluate=None, watch=None
     )
-    engine, clock = Engine(chosen.network, case.stage.settings, context.runtime), Clock()
+    engine, clock = Engine(chosen.network, stage.settings, context.runtime), Clock()
     step = engine.step
 
     def counted(*arguments: Any) -> Any:
@@ -313,7 +315,7 @@ def xlt(case: Case, steps: Sequence[int]) -> Spent:
         return loss
 
     engine.step = counted  # type: ignore[method-assign]
-    for _ in Training(engine, chosen, case.stage, context, None).run():
+    for _ in Training(engine, chosen, stage, context, None).run():
         pass
     return clock.spent()
 
@@ -334,15 +336,35 @@ def in_child(run: Callable[[], Spent]) -> Spent:
     return spent
 
 
-def sides(case: Case) -> dict[str, tuple[float, Callable[[], Spent]]]:
-    """Padding of a side's epoch and its run, by name."""
-    setup, _ = training_setup(case.stage, case.context)
+class Side(NamedTuple):
+    """One way of training."""
+
+    padding: float
+    """Share of the cells of a whole epoch."""
+    num_rows: int
+    """Rows of the steps that count."""
+    run: Callable[[], Spent]
+
+
+def own_side(case: Case, batching: str) -> Side:
+    """The training loop of a target stage."""
+    settings = case.stage.settings if batching == "examples" else {
+        **case.stage.settings, "batching": batching,
+    }  # fmt: skip
+    stage = replace(case.stage, settings=settings)
+    setup, _ = training_setup(stage, case.context)
     masks = [setup.batches.batch(step)["attention_mask"] for step in range(setup.num_steps)]
-    chosen = evenly([mask.size for mask in masks], case.steps)
-    padding = 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
-    found: dict[str, tuple[float, Callable[[], Spent]]] = {
-        "xlt": (padding, lambda: xlt(case, chosen))
-    }
+    chosen = evenly([mask.shape[-1] for mask in masks], case.steps)
+    return Side(
+        1 - sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks),
+        sum(len(masks[step]) for step in chosen[WARM_STEPS:]),
+        lambda: xlt(case, stage, chosen),
+    )
+
+
+def sides(case: Case) -> dict[str, Side]:
+    """All ways of training, by name."""
+    found = {"xlt": own_side(case, "examples"), "xlt, by pieces": own_side(case, "pieces")}
     orders = {
         "loop, sorted": (sorted_order(case), loop),
         "loop, random": (random_order(case), loop),
@@ -353,12 +375,16 @@ def sides(case: Case) -> dict[str, tuple[float, Callable[[], Spent]]]:
             "Trainer": (random_order(case), trainer),
         }
     for name, (order, run) in orders.items():
-        cells, padding = epoch_cells(case, order)
+        lengths, padding = longest_rows(case, order)
         # Only whole batches: the Trainer would join a smaller one with the next.
         whole = [batch for batch in order if len(batch) == BATCH_SIZE]
-        places = evenly(cells[: len(whole)], case.steps)
+        places = evenly(lengths[: len(whole)], case.steps)
         batches = [whole[place] for place in places]
-        found[name] = (padding, lambda run=run, batches=batches: run(case, batches))
+        found[name] = Side(
+            padding,
+            BATCH_SIZE * (case.steps - WARM_STEPS),
+            lambda run=run, batches=batches: run(case, batches),
+        )
     return found
 
 
@@ -379,20 +405,20 @@ def main() -> None:
         contenders = sides(case)
         spent: dict[str, list[Spent]] = {name: [] for name in contenders}
         for _ in range(arguments.repeats):
-            for name, (_, run) in contenders.items():
-                spent[name].append(in_child(run))
-    examples = arguments.steps * BATCH_SIZE
+            for name, side in contenders.items():
+                spent[name].append(in_child(side.run))
     rows = []
-    for name, (padding, _) in contenders.items():
+    for name, side in contenders.items():
         cpu, wall = (
-            statistics.median(examples / getattr(once, clock) for once in spent[name])
+            statistics.median(side.num_rows / getattr(once, clock) for once in spent[name])
             for clock in ("cpu", "wall")
         )
         ratios = [
-            theirs.cpu / ours.cpu for theirs, ours in zip(spent[name], spent["xlt"], strict=True)
+            theirs.cpu / side.num_rows / (ours.cpu / contenders["xlt"].num_rows)
+            for theirs, ours in zip(spent[name], spent["xlt"], strict=True)
         ]
         rows.append((
-            name, f"{padding:.1%}", f"{cpu:.1f}", f"{wall:.1f}",
+            name, f"{side.padding:.1%}", f"{cpu:.1f}", f"{wall:.1f}",
             f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
         ))  # fmt: skip
     print(
@@ -400,7 +426,7 @@ def main() -> None:
         f"steps, {arguments.repeats} repeats, {arguments.threads} threads"
     )
     print_table(
-        ("side", "padding", "examples/s, CPU", "examples/s, wall", "its CPU time / that of xlt"),
+        ("side", "padding", "rows/s, CPU", "rows/s, wall", "CPU time a row / that of xlt"),
         rows,
     )
 

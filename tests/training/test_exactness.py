@@ -63,6 +63,19 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     assert store.find_progress(key) is None, "progress is dropped with the commit"
 
 
+def test_an_interrupted_training_by_pieces_goes_on_to_the_same_bits(
+    bench: Bench, tmp_path: Path, alone: Path
+) -> None:
+    pieces = ("intermediate.batching=pieces", "target.batching=pieces")
+    bench.make(tmp_path / "whole", *pieces)
+    broken = bench.walk(tmp_path / "broken", *pieces)
+    next(event for event in broken if isinstance(event, Evaluated) and event.stage.kind == "target")
+    stop(broken)
+    bench.make(tmp_path / "broken", *pieces)
+    bits = bench.bits(tmp_path / "whole", *pieces)
+    assert bench.bits(tmp_path / "broken", *pieces) == bits != bench.bits(alone)
+
+
 @pytest.mark.parametrize("zero_stage", [0, 3])
 def test_stopped_training_repeats_no_step(
     bench: Bench, tmp_path: Path, alone: Path, zero_stage: int, monkeypatch: pytest.MonkeyPatch

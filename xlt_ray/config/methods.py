@@ -39,6 +39,9 @@ class Training(ConfigModel):
     """Peak learning rate of AdamW."""
     batch_size: int = Field(default=32, ge=1)
     """Sequences per optimizer step, over all workers and accumulation steps."""
+    batching: Literal["examples", "pieces"] = "examples"
+    """What all batches have equally many of; with ``pieces``, ``batch_size`` is the mean over
+    batches, and those of short rows have more of them."""
     max_length: int | None = Field(default=None, ge=8)
     """Most pieces of a row. Left out: 384 for passages, else 128, or as many as the model reads."""
     weight_decay: float = Field(default=0.0, ge=0.0)

@@ -272,7 +272,11 @@ def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
 def _training(settings: Training, trial: TrialSpec) -> dict[str, Any]:
     freeze = trial.model.freeze
     return {
-        **{name: getattr(settings, name) for name in _TRAINING},
+        **{
+            name: getattr(settings, name)
+            for name in _TRAINING
+            if name != "batching" or settings.batching != "examples"
+        },
         "precision": trial.precision,
         **({} if freeze == Freeze() else {"freeze": freeze.model_dump()}),
     }

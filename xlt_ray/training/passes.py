@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from xlt_ray.data.batches.alignment_batches import OTHER, SWAP
+from xlt_ray.data.batches.length_pools import WEIGHT
 from xlt_ray.data.text.pipeline import Batch
 from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.training.load import tensors_of
@@ -41,7 +42,8 @@ def passes_of(
     DeepSpeed averages over workers and accumulation steps, so each pass has a ``denominator`` that
     makes the passes add up: its sum is divided by the labels of the *whole* batch over the number
     of parts. A batch of another size than usual is split as evenly as possible; an empty part
-    computes one row, which counts nothing.
+    computes one row, which counts nothing. The mean over the labels of a batch by pieces is
+    multiplied by its weight.
 
     Args:
         is_divisible: whether any rows may be computed together; else the rows of a part stay in
@@ -49,7 +51,9 @@ def passes_of(
     """
     parts, num_rows = workers * accumulation, len(batch["labels"])
     num_labels = int((batch["labels"] != IGNORED).sum())
-    denominator = torch.tensor(max(num_labels, 1) / parts, device=device)
+    weight = float(batch.get(WEIGHT, 1.0))
+    batch = {name: array for name, array in batch.items() if name != WEIGHT}
+    denominator = torch.tensor(max(num_labels, 1) / parts / weight, device=device)
     bounds = [num_rows * part // parts for part in range(parts + 1)]
     bounds = bounds[rank * accumulation : (rank + 1) * accumulation + 1]
     order, lengths = np.arange(num_rows), _lengths(batch)

@@ -138,6 +138,7 @@ def supervised_setup(
         is_nested=is_trunk or bool(stage.starts_at),
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
+        is_by_pieces=_is_by_pieces(settings),
     )
     is_noisy = robust.perturbs == "embeddings"
     batches: Batches = NumberedBatches(supervised, stage.seed) if is_noisy else supervised
@@ -147,6 +148,10 @@ def supervised_setup(
     evaluate = _dev_scoring(task, stage, pipeline, context)
     watch = watched_scores(task, stage, pipeline, context)
     return TrainingSetup(network, batches, steps, evaluate, watch, supervised.coverage)
+
+
+def _is_by_pieces(settings: Mapping[str, Any]) -> bool:
+    return settings.get("batching") == "pieces"
 
 
 def _ranking(settings: Mapping[str, Any]) -> Ranking:
@@ -228,6 +233,7 @@ def mixed_setup(
         stage.seed,
         is_nested=is_trunk or bool(stage.starts_at),
         num_negatives=ranking.negatives,
+        is_by_pieces=_is_by_pieces(settings),
     )
     if is_trunk:
         return TrainingSetup(network, batches, settings["steps"], None)
@@ -243,6 +249,7 @@ def _masked(
         languages=tuple(mlm["languages"]),
         mask=mlm["mask"],
         batch_size=stage.settings["batch_size"],
+        batching=stage.settings.get("batching", "examples"),
         max_length=stage.settings["max_length"],
     )
     seed = part_seed(stage.seed, "masked LM")
@@ -289,6 +296,7 @@ def few_shot_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetu
         settings["batch_size"],
         stage.seed,
         num_negatives=_ranking(settings).negatives,
+        is_by_pieces=_is_by_pieces(settings),
     )
     evaluate = _dev_scoring(task, stage, pipeline, context)
     return TrainingSetup(network.train(), batches, settings["steps"], evaluate), tokenizer

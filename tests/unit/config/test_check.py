@@ -318,6 +318,17 @@ CASES = [
                               (2, "{workers: 4}"))),
     Case("batches_split_evenly", f"{SHOTS} & few_shot.batch_size=9 & resources={{workers: 2}}",
          "few_shot.batch_size", "evenly"),
+    Case("rows_may_be_moved", "target.batching=pieces", "target.batching",
+         "nli compares the rows of a batch, so they stay as they are drawn; batching: examples",
+         "ranking"),
+    Case("rows_may_be_moved", f"{SHOTS} & few_shot.batching=pieces", "few_shot.batching",
+         "nli compares", "ranking"),
+    Case("rows_may_be_moved", "intermediate={task: [pairs, nli], batching: pieces}",
+         "intermediate.batching", "nli compares", "ranking"),
+    Case("rows_may_be_moved", f"{CONTRAST % 'batch'} & align.batching=pieces", "align.batching",
+         "contrastive compares"),
+    Case("rows_may_be_moved", WSD % "batching: pieces", "intermediate.batching",
+         "under wsd a smaller size is the beginning of a larger one"),
 ]  # fmt: skip
 
 
@@ -408,6 +419,9 @@ def test_every_check_has_a_case() -> None:
         (CONTRAST % "batch", "plain"),
         (f"{CONTRAST % 8} & resources={{workers: 2, micro_batch: 8}}", "plain"),
         ("resources={workers: 4, micro_batch: 2}", "plain"),
+        (f"target.batching=pieces & {SHOTS} & few_shot.batching=pieces", "plain"),
+        (f"{SWITCH} & align.batching=pieces & intermediate={{task: pairs, epochs: 3, "
+         f"batching: pieces, {SEPARATE}}}", "plain"),
         ("resources={workers: 2, micro_batch: 64}", "plain"),
         ("objective={languages: target}", "plain"),
         ("objective={languages: [qab]} & evaluate.languages=[qab]", "plain"),

@@ -5,6 +5,7 @@ import pytest
 
 from xlt_ray.config.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches
+from xlt_ray.data.batches.length_pools import POOL, WEIGHT
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
@@ -40,6 +41,17 @@ def test_a_batch_follows_from_seed_and_step_alone(batches, settings):
         batch, again = first.batch(step), second.batch(step)
         assert all(np.array_equal(batch[key], again[key]) for key in batch)
         assert not np.array_equal(batch["input_ids"], other.batch(step)["input_ids"])
+
+
+@every
+def test_batches_by_pieces_weigh_as_many_rows_as_they_have(batches, settings):
+    by_pieces = batches(settings, batching="pieces")
+    weighed = [
+        (float(batch[WEIGHT]), len(batch["labels"])) for batch in map(by_pieces.batch, range(POOL))
+    ]
+    assert all(weight == num_rows / 64 for weight, num_rows in weighed)
+    assert sum(num_rows for _, num_rows in weighed) == 64 * POOL
+    assert len(set(weighed)) > 1
 
 
 @every

@@ -25,6 +25,7 @@ KINDS = ("model", "align", "intermediate", "target", "evaluate")
 TRAINING = {
     "learning_rate": 1e-4,
     "batch_size": 8,
+    "batching": "pieces",
     "max_length": 64,
     "weight_decay": 0.01,
     "warmup": 0.5,

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlt_ray.data.batches.length_pools import WEIGHT
 from xlt_ray.training.passes import cheapest_split, passes_of
 
 CPU = torch.device("cpu")
@@ -64,6 +65,21 @@ def test_a_split_never_costs_more_cells_than_one_pass(lengths: list[int]) -> Non
     ascending = np.sort(np.array(lengths))
     passes = np.array_split(ascending, cheapest_split(ascending))
     assert sum(len(rows) * rows[-1] for rows in passes) <= len(lengths) * ascending[-1]
+
+
+@given(LENGTHS, st.integers(1, 3), st.integers(1, 3))
+def test_rows_of_batches_of_unequal_size_weigh_the_same(
+    lengths: list[int], workers: int, accumulation: int
+) -> None:
+    batch = {**batch_of(lengths), WEIGHT: np.array(len(lengths) / 8)}
+    for rank in range(workers):
+        for passes in passes_of(batch, rank, workers, accumulation, CPU):
+            for one_pass in passes:
+                assert WEIGHT not in one_pass
+                denominator = one_pass["denominator"]
+                assert denominator.isinf() or denominator == pytest.approx(
+                    8 / workers / accumulation
+                )
 
 
 def test_every_array_of_an_option_is_cut_alike() -> None:

@@ -17,6 +17,7 @@ from xlt_ray.config.checks.check_schedules import (
     short_trainings,
 )
 from xlt_ray.config.facts import Facts
+from xlt_ray.config.methods import Contrastive, WsdSchedule
 from xlt_ray.config.search_space import distributions_in, num_configurations, probes
 from xlt_ray.config.seed_race import SeedRace
 from xlt_ray.config.sweep import SweepSpec, point_problems
@@ -233,6 +234,33 @@ def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterat
             )
 
 
+def rows_may_be_moved(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    """No training by pieces whose batches have to stay as they are drawn."""
+    own: tuple[str, ...] = (trial.target.task,)
+    tasks = {"target": own, "few_shot": own}
+    if trial.intermediate is not None:
+        tasks["intermediate"] = trial.intermediate.tasks
+    for name in TRAINED:
+        section = getattr(trial, name)
+        if section is None or section.batching == "examples":
+            continue
+        rankings = [task for task in tasks.get(name, ()) if facts.tasks[task].kind == "ranking"]
+        if rankings or isinstance(section, Contrastive):
+            yield (
+                f"{name}.batching",
+                f"{rankings[0] if rankings else 'contrastive'} compares the rows of a batch, so "
+                "they stay as they are drawn",
+                "batching: examples",
+            )
+        elif isinstance(getattr(section, "schedule", None), WsdSchedule) and section.epochs == 1:
+            yield (
+                f"{name}.batching",
+                "under wsd a smaller size is the beginning of a larger one, so batches stay as "
+                "they are drawn",
+                "batching: examples, or schedule: linear",
+            )
+
+
 CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] = (
     *check_target.CHECKS,
     *check_pretraining.CHECKS,
@@ -240,4 +268,5 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     layers_exist,
     lengths_fit,
     batches_split_evenly,
+    rows_may_be_moved,
 )

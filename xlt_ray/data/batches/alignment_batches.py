@@ -24,7 +24,7 @@ from xlt_ray.config.methods import (
     Weam,
     method_named,
 )
-from xlt_ray.data.batches.length_pools import DrawnPools
+from xlt_ray.data.batches.length_pools import DrawnPools, weighted
 from xlt_ray.data.sampling import generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.code_switching import SwitchableTable
@@ -137,7 +137,12 @@ class MaskedBatches(Generic[Place]):
     ) -> None:
         self.coverage = {} if coverage is None else {"lexicon": coverage}
         self._drawn = DrawnPools(
-            "alignment", seed, settings.batch_size, draw, lambda place: _length(plain(place))
+            "alignment",
+            seed,
+            settings.batch_size,
+            draw,
+            lambda place: _length(plain(place)),
+            is_by_pieces=settings.batching == "pieces",
         )
         self._row = switched or (lambda place, _: plain(place))
         self._settings, self._seed = settings, seed
@@ -150,6 +155,8 @@ class MaskedBatches(Generic[Place]):
         batch, places = self._masking.batch(rows, random)
         if isinstance(settings, TranslationLm) and settings.reset_positions:
             batch["position_ids"] = _positions(batch["input_ids"].shape, places)
+        if settings.batching == "pieces":
+            batch = weighted(batch, len(rows), settings.batch_size)
         return batch
 
     def vocabulary(self) -> None:
@@ -322,6 +329,7 @@ class SwappedBatches:
             settings.batch_size,
             self._pairs.draw,
             lambda pair: _length(self._pairs.sentences(pair)),
+            is_by_pieces=settings.batching == "pieces",
         )
         self._masking = Masking(pipeline, settings.mask)
         self._alignments = cache(self._aligned)
@@ -335,6 +343,8 @@ class SwappedBatches:
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
         for number, (pair, row) in enumerate(zip(drawn, rows, strict=True)):
             _fill(swap[number], self._links(pair), row, places[number])
+        if self._settings.batching == "pieces":
+            batch = weighted(batch, len(rows), self._settings.batch_size)
         return {**batch, SWAP: swap}
 
     def vocabulary(self) -> None:

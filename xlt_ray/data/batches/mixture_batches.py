@@ -157,6 +157,7 @@ def mixed_batches(
     *,
     is_nested: bool = False,
     num_negatives: int = Ranking().negatives,
+    is_by_pieces: bool = False,
 ) -> MixedBatches:
     """Training on the datasets of ``mixture``; the number of a head is that of its task.
 
@@ -165,6 +166,7 @@ def mixed_batches(
         masked: masked LM, its head the last one; None where its share of the batches is 0.
         is_nested: whether every dataset is walked through in the fixed shuffle of its examples
             that count, so that the batches of a smaller size are the first ones of a larger.
+        is_by_pieces: as for :func:`train_batches`.
 
     Raises:
         DataError: no such data.
@@ -186,6 +188,7 @@ def mixed_batches(
             part_seed(seed, dataset.task, dataset.language),
             is_nested=is_nested,
             num_negatives=num_negatives,
+            is_by_pieces=is_by_pieces,
         )
         parts.append(Part(batches, mixture.tasks.index(dataset.task), labelled * probability))
     if masked is not None:

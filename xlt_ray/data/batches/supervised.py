@@ -2,9 +2,9 @@
 
 Training batch ``step`` is a pure function of (seed, step), so an interrupted run continues with the
 number of its next step. Examples are visited in one shuffle per epoch, those of like length
-together; a batch has exactly ``batch_size`` of them, and the last batch of an epoch continues into
-the order of the next. An example is one row, except that a long tagged sentence has a row for each
-of its parts.
+together; a batch has ``batch_size`` of them, exactly or (by pieces) on average, and the last batch
+of an epoch continues into the order of the next. An example is one row, except that a long tagged
+sentence has a row for each of its parts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xlt_ray.config.facts import Split
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid, Ranking, Size
 from xlt_ray.data.batches.crosslingual import Crossing, crossing_of
-from xlt_ray.data.batches.length_pools import by_length
+from xlt_ray.data.batches.length_pools import Order, by_length, weighted
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sampling import digest_of, first_of, generator
 from xlt_ray.data.sources.base import Source
@@ -46,6 +46,8 @@ class TrainBatches:
     Args:
         places: the places among ``examples`` that are trained on.
         copies: sentences of the examples with other words, which are trained on instead.
+        is_by_pieces: whether batches have about equally many pieces, and ``batch_size`` examples on
+            average; not for nested batches, nor where rows are compared.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrainBatches:
         crossing: Crossing | None = None,
         is_nested: bool = False,
         copies: AugmentedTable | None = None,
+        is_by_pieces: bool = False,
     ) -> None:
         self.task, self.batch_size = task, batch_size
         self._kind, self._frame = kind_of(task), frame
@@ -71,9 +74,9 @@ class TrainBatches:
         self._places, self._seed = places, seed
         self._examples = examples
         self._hybrid, self._crossing = hybrid, crossing
-        self._is_nested = is_nested
+        self._is_nested, self._is_by_pieces = is_nested, is_by_pieces
         self._sources = [table, *(part for part in (crossing, copies) if part is not None)]
-        self._order = lru_cache(maxsize=4)(self._shuffle)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
         self.coverage = {} if crossing is None else dict(crossing.coverage)
         """Share of the words that a ``lexicon``, or lists of ``neighbours``, have."""
         if copies is not None:
@@ -91,18 +94,20 @@ class TrainBatches:
 
     def crossed(self, step: int) -> np.ndarray:
         """(rows of batch ``step``,) bool: which of them are cross-lingual."""
-        return self._crossed(generator("hybrid", self._seed, step))
+        begin, end = self._bounds(step)
+        return self._crossed(generator("hybrid", self._seed, step), end - begin)
 
     def batch(self, step: int) -> Batch:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.batch`."""
         random = generator("hybrid", self._seed, step)
-        crossed = self._crossed(random).tolist()
+        begin, end = self._bounds(step)
+        crossed = self._crossed(random, end - begin).tolist()
         language = 0
         if self._hybrid.mono != "source" and self._crossing is not None:
             language = int(random.integers(self._crossing.num_languages))
         rows, plain, labels = [], [], []
         for number, is_crossed in enumerate(crossed):
-            place = self._place(step * self.batch_size + number)
+            place = self._place(begin + number)
             # Copies follow each other.
             example = place % len(self._plain)
             row = None
@@ -115,9 +120,10 @@ class TrainBatches:
             labels.append(self._kind.numbers(self._examples[example]))
         stream = ("items", self._seed, step)
         items = self._kind.train_items(rows, plain, labels, self._frame, stream)
-        return self._kind.batch(
+        batch = self._kind.batch(
             [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
+        return weighted(batch, end - begin, self.batch_size) if self._is_by_pieces else batch
 
     def vocabulary(self) -> np.ndarray | None:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all examples: the same for
@@ -125,31 +131,46 @@ class TrainBatches:
         ids = [self._frame.template.vocabulary, *(part.vocabulary() for part in self._sources)]
         return union(ids)
 
-    def _crossed(self, random: np.random.Generator) -> np.ndarray:
+    def _crossed(self, random: np.random.Generator, num_rows: int) -> np.ndarray:
         hybrid = self._hybrid
         if self._crossing is None:
-            return np.zeros(self.batch_size, bool)
+            return np.zeros(num_rows, bool)
         if hybrid.mixing == "in_batch":
-            return random.random(self.batch_size) < hybrid.ratio
+            return random.random(num_rows) < hybrid.ratio
         if random.random() >= hybrid.ratio:
-            return np.zeros(self.batch_size, bool)
-        return np.ones(max(round(self.batch_size * hybrid.batch_scale), 1), bool)
+            return np.zeros(num_rows, bool)
+        return np.ones(max(round(num_rows * hybrid.batch_scale), 1), bool)
+
+    def _bounds(self, step: int) -> tuple[int, int]:
+        """Where a batch begins and ends, in positions over all epochs."""
+        epoch, begin = divmod(step * self.batch_size, self.num_examples)
+        end, number = begin + self.batch_size, begin // self.batch_size
+        bounds = self._order(epoch).bounds
+        if number + 1 < len(bounds):
+            begin, end = bounds[number : number + 2].tolist()
+        passed = epoch * self.num_examples
+        return passed + begin, passed + end
 
     def _place(self, position: int) -> int:
         epoch, place = divmod(position, self.num_examples)
-        return int(self._order(epoch)[place])
+        return int(self._order(epoch).places[place])
 
-    def _shuffle(self, epoch: int) -> np.ndarray:
+    def _shuffled(self, epoch: int) -> Order:
+        """The order of an epoch; without bounds where batches stay as they are drawn."""
+        unsorted = np.zeros(0, np.int64)
         if self._is_nested:
-            return self._places
+            return Order(self._places, unsorted)
         random = generator("train-order", self._seed, epoch)
-        order = random.permutation(self._places)
+        places = random.permutation(self._places)
         if self._kind.compares_rows:
-            return order
+            return Order(places, unsorted)
         # Copies are about as long as their examples, and so are translations.
-        lengths = self._lengths[order % len(self._plain)]
+        lengths = self._lengths[places % len(self._plain)]
         first = -epoch * self.num_examples % self.batch_size
-        return order[by_length(lengths, self.batch_size, random, first=first)]
+        order = by_length(
+            lengths, self.batch_size, random, first=first, is_by_pieces=self._is_by_pieces
+        )
+        return order._replace(places=places[order.places])
 
 
 def train_batches(
@@ -165,6 +186,7 @@ def train_batches(
     is_nested: bool = False,
     augment: AugmentRobust | None = None,
     num_negatives: int = Ranking().negatives,
+    is_by_pieces: bool = False,
 ) -> TrainBatches:
     """The first ``size`` training examples of the permit's language in the fixed shuffle.
 
@@ -174,6 +196,7 @@ def train_batches(
         augment: copies with other words to train on instead; cross-lingual batches, and those of
             another language, keep the words.
         num_negatives: wrong candidates of every row of a ranking task.
+        is_by_pieces: see :class:`TrainBatches`.
 
     Raises:
         ForbiddenLabels: the permit is not one to train this task.
@@ -219,6 +242,7 @@ def train_batches(
         crossing=crossing,
         is_nested=is_nested,
         copies=copies,
+        is_by_pieces=is_by_pieces,
     )
 
 
@@ -247,6 +271,7 @@ def shot_batches(
     seed: int,
     *,
     num_negatives: int = Ranking().negatives,
+    is_by_pieces: bool = False,
 ) -> TrainBatches:
     """Batches of the shots of the permit's language; ``seed`` shuffles them.
 
@@ -276,6 +301,7 @@ def shot_batches(
         np.array(whole, np.int64),
         batch_size=batch_size,
         seed=seed,
+        is_by_pieces=is_by_pieces,
     )
 
 

@@ -237,10 +237,11 @@ class TaskType(ABC):
         return [row]
 
     def lengths(self, num_pieces: np.ndarray, frame: Frame) -> np.ndarray:
-        """(num_examples,) int64: most pieces that a network sees together of each example, whose
-        sentences have ``num_pieces`` (num_examples, width)."""
+        """(num_examples,) int64: most pieces that a network sees together of each example, special
+        ones included; the sentences have ``num_pieces`` (num_examples, width)."""
         shown: Sequence[Any] = self.shown(tuple(num_pieces.T))
-        lengths = [np.minimum(sum(part), frame.room(len(part))) for part in shown]
+        special = frame.template.num_special
+        lengths = [np.minimum(sum(part) + special(len(part)), frame.max_length) for part in shown]
         return np.max(lengths, axis=0)
 
     def cut(self, rows: Rows, examples: Sequence[Any], frame: Frame) -> float:
