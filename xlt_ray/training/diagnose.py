@@ -21,7 +21,7 @@ from xlt_ray.modeling.diagnostics.layer_states import States, joined, pooled, wo
 from xlt_ray.modeling.network import hidden_states
 from xlt_ray.store.record import Profile
 from xlt_ray.store.stage import Stage
-from xlt_ray.training.load import TrainingContext, load_committed, tensors_of
+from xlt_ray.training.load import TrainingContext, tensors_of
 
 Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
 """From a network in evaluation mode to its profiles, without their step."""
@@ -49,21 +49,22 @@ def diagnose_with(
     return lambda network: profiles(network.encoder, sample, batch_size)
 
 
-def diagnose_stage(stage: Stage, context: TrainingContext) -> tuple[Profile, ...]:
-    """Profiles of the encoder that an evaluation stage evaluates; empty without diagnostics.
+def diagnose_stage(
+    stage: Stage, network: nn.Module, tokenizer: Any, context: TrainingContext
+) -> tuple[Profile, ...]:
+    """Profiles of the encoder of the network that an evaluation stage evaluates; empty without
+    diagnostics.
 
     The workers share the languages.
     """
     diagnosis = diagnosis_of(stage)
     if diagnosis is None:
         return ()
-    assert stage.parent is not None
-    runtime, group = context.runtime, context.group
-    encoder, tokenizer = load_committed(stage.parent, context)
-    encoder.to(torch.device(runtime.device)).eval()
+    group = context.group
     sample = parallel_sample(context.source, diagnosis, tokenizer)
     languages = diagnosis.languages[group.rank :: group.size]
-    measured = profiles(encoder, sample, runtime.evaluation_batch, languages)
+    encoder = network.get_submodule("encoder")
+    measured = profiles(encoder, sample, context.runtime.evaluation_batch, languages)
     return _ordered(profile for worker in group.gather(measured) for profile in worker)
 
 

@@ -39,7 +39,7 @@ from xlt_ray.store.record import Role, Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.training.events import Ticked
 from xlt_ray.training.final_weights import put_average
-from xlt_ray.training.load import TrainingContext, load_network, load_parent, tensors_of
+from xlt_ray.training.load import TrainingContext, load_parent, tensors_of
 from xlt_ray.training.loop import TICK_S
 from xlt_ray.training.prefetch import prefetched
 
@@ -232,15 +232,16 @@ Result = tuple[list[Score], Items]
 
 
 def evaluate_stage(
-    stage: Stage, context: TrainingContext
+    stage: Stage, network: Network, tokenizer: Any, context: TrainingContext
 ) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
-    """Scores of the parent stage's network for all requests of the stage, and their items; a
+    """Scores of the parent stage's ``network`` for all requests of the stage, and their items; a
     :class:`Ticked` every second or so, for all workers alike.
 
-    The workers share the requests.
+    The workers share the requests. Afterwards the network may have averaged weights.
     """
     group = context.group
-    work = _results(eval_requests(stage)[group.rank :: group.size], stage, context)
+    requests = eval_requests(stage)[group.rank :: group.size]
+    work = _results(requests, stage, network, tokenizer, context)
     results: list[Result] = []
     while not all(group.gather(_is_finished(work, results))):
         yield Ticked(stage, 0)
@@ -263,18 +264,19 @@ def _is_finished(work: Iterator[list[Result]], results: list[Result]) -> bool:
 
 
 def _results(
-    requests: Sequence[EvalRequest], stage: Stage, context: TrainingContext
+    requests: Sequence[EvalRequest],
+    stage: Stage,
+    network: Network,
+    tokenizer: Any,
+    context: TrainingContext,
 ) -> Iterator[list[Result]]:
     """Yields nothing after every batch, and the results of a pass one by one."""
     assert stage.parent is not None
-    device = torch.device(context.runtime.device)
-    network, tokenizer = load_network(stage.parent, context)
     pipeline = context.pipeline(tokenizer, stage.settings["max_length"])
-    network.to(device).eval()
     before: Any = None
     if stage.settings.get("retrieval_encoder") == "before":
         before, _ = load_parent(stage.parent, context)
-        before.to(device).eval()
+        before.to(context.runtime.device).eval()
     # Scores of the target task do not depend on what is evaluated beside it, not even in rounding.
     for (role, name), group in groupby(requests, lambda request: (request.role, request.task)):
         task = task_named(name)

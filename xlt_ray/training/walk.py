@@ -31,7 +31,7 @@ from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.final_weights import Average, Best, averaged_points
-from xlt_ray.training.load import TrainingContext, save_result
+from xlt_ray.training.load import TrainingContext, load_network, save_result
 from xlt_ray.training.loop import Training, evaluated
 from xlt_ray.training.progress_writer import ProgressWriter
 from xlt_ray.training.setup import training_setup
@@ -103,8 +103,12 @@ def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
             yield from _train(stage, context, lease)
         else:
             began = time.monotonic()
-            scores, items = yield from evaluate_stage(stage, context)
-            profiles = diagnose_stage(stage, context)
+            assert stage.parent is not None
+            network, tokenizer = load_network(stage.parent, context)
+            network.to(context.runtime.device).eval()
+            # First, as an evaluation may put averaged weights into the network.
+            profiles = diagnose_stage(stage, network, tokenizer, context)
+            scores, items = yield from evaluate_stage(stage, network, tokenizer, context)
             folder = _result_folder(stage, context)
             if folder is not None:
                 write_items(items, folder)
