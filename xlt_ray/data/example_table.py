@@ -1,11 +1,12 @@
 """Examples of a split as a table on disk, each of which is read when it is asked for.
 
 Texts and labels lie in files of their own, one JSON value a line, so that a subset is read without
-the rest, and text without its labels.
+the rest, and text without its labels; ids lie in another, so that they are read without the text.
 """
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -19,9 +20,9 @@ from pydantic import TypeAdapter
 
 from xlt_ray.data.types.base import Example
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 """Raised when the same examples are written in another way."""
-_TEXTS, _LABELS = "texts", "labels"
+_TEXTS, _LABELS, _IDS = "texts", "labels", "ids.json"
 
 
 class ExampleTable(Sequence[Example]):
@@ -39,6 +40,11 @@ class ExampleTable(Sequence[Example]):
     @cached_property
     def _labels(self) -> _Lines:
         return _Lines(self._folder / _LABELS)
+
+    def ids(self) -> list[str]:
+        """The ids of all examples."""
+        ids: list[str] = json.loads((self._folder / _IDS).read_bytes())
+        return ids
 
     def hidden(self) -> ExampleTable:
         """The same texts, their labels None."""
@@ -67,6 +73,7 @@ class ExampleTable(Sequence[Example]):
 def write_examples(examples: Iterable[Example], folder: Path, example_type: type[Example]) -> None:
     """Write examples one by one, so that no more than one is held."""
     of_text, of_label = _text_adapter(example_type), _label_adapter(example_type)
+    ids: list[str] = []
     with ExitStack() as stack:
         texts, labels = (
             stack.enter_context(_LineWriter(folder / name)) for name in (_TEXTS, _LABELS)
@@ -74,6 +81,8 @@ def write_examples(examples: Iterable[Example], folder: Path, example_type: type
         for example in examples:
             texts.write(of_text.dump_json(example.hidden()))
             labels.write(of_label.dump_json(getattr(example, example_type.label_field, None)))
+            ids.append(example.id)
+    (folder / _IDS).write_text(json.dumps(ids), encoding="utf-8")
 
 
 def without_labels(examples: Sequence[Example]) -> Sequence[Example]:
@@ -81,6 +90,13 @@ def without_labels(examples: Sequence[Example]) -> Sequence[Example]:
     if isinstance(examples, ExampleTable):
         return examples.hidden()
     return tuple(example.hidden() for example in examples)
+
+
+def ids_of(examples: Sequence[Example]) -> list[str]:
+    """The ids of examples, read without their text where they are in a table."""
+    if isinstance(examples, ExampleTable):
+        return examples.ids()
+    return [example.id for example in examples]
 
 
 class _LineWriter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xlt_ray.data.example_table import ExampleTable, without_labels, write_examples
+from xlt_ray.data.example_table import ExampleTable, ids_of, without_labels, write_examples
 from xlt_ray.data.label_access import LabelAccess, labelled, texts
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import load_tasks, task_named
@@ -35,6 +35,7 @@ def test_examples_of_every_kind_are_read_back_as_they_were_written(toy, tmp_path
     with pytest.raises(IndexError):
         table[len(examples)]
     assert tuple(without_labels(table)) == without_labels(examples)
+    assert ids_of(without_labels(table)) == ids_of(examples) == [example.id for example in examples]
 
 
 def test_text_without_labels_never_opens_the_labels(toy, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.example_table import ids_of
 from xlt_ray.data.label_access import LabelAccess, texts
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
@@ -146,10 +147,10 @@ def crossing_of(
     translated = _translated_languages(source, task, source_language, hybrid)
     if translated:
         tables = {source_language: plain}
-        ids = {source_language: [example.id for example in examples]}
+        ids = {source_language: ids_of(examples)}
         for language in translated:
             rows = texts(source, permit, task, language, "train")
-            tables[language], ids[language] = table(language, rows), [row.id for row in rows]
+            tables[language], ids[language] = table(language, rows), ids_of(rows)
         return Translated(source_language, tables, ids, is_by_size=is_by_size)
     if hybrid.mono == "uniform":
         raise DataError(
