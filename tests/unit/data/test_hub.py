@@ -194,6 +194,26 @@ def test_digests_follow_the_rows_and_not_the_files(small):
     assert small("another").splits(PAWS)["en", "train"].digest != digest
 
 
+def test_rows_are_read_once_a_home_and_again_when_their_file_changes(small, tmp_path, monkeypatch):
+    def opened():
+        return HubSource(
+            tmp_path / "small", cache=str(tmp_path / "arrow"), tables=tmp_path / "home"
+        )
+
+    plain = small()
+    facts, examples = plain.splits(PAWS)["en", "train"], plain.read(PAWS, "en", "train")
+    assert opened().splits(PAWS)["en", "train"] == facts
+    with monkeypatch.context() as patch:
+        patch.setattr(HubSource, "_rows", None)
+        again = opened()
+        assert tuple(again.read(PAWS, "en", "train")) == examples
+        assert again.splits(PAWS)["en", "train"] == facts
+    small("another")
+    assert opened().read(PAWS, "en", "train")[0].first == "another"
+    with pytest.raises(DataError, match="no such data"):
+        opened().read(PAWS, "xx", "train")
+
+
 def test_a_row_that_is_not_translated_is_scored_and_not_trained_on(small):
     assert small("NS", ("validation",)).read(PAWS, "en", "dev")[0].first == "NS"
     with pytest.raises(DataError, match="no row of"):

@@ -78,6 +78,10 @@ class Library:
             data_set: Dataset = builder.as_dataset(split=expression)
             return data_set
 
+    def version(self, part: HubPart, language: str) -> str:
+        """What the library calls its copy of a configuration, which changes with its files."""
+        return str(self._builder(part, language).cache_dir)
+
     def place(self, part: HubPart, language: str) -> str:
         """What is opened, for complaints: the data set, its configuration and where it lies."""
         named = f"{part.id} {part.filled(part.config, language)}".strip()

@@ -12,11 +12,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.facts import Split, SplitFacts
 from xlt_ray.config.task_types import KINDS
+from xlt_ray.data.cache import cached
+from xlt_ray.data.example_table import TABLE_VERSION, ExampleTable, write_examples
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.hub_library import Library
 from xlt_ray.data.sources.local_files import FilesSource, TextFolder
@@ -32,6 +35,7 @@ _RULES_VERSION = 2
 """Raised when the same rows are read as other examples; it is part of every digest."""
 _NO_LABEL = frozenset({"", "-", "-1", "None"})
 _ROWS_AT_ONCE = 1000
+_FACTS = "facts.json"
 
 
 class Survey(Mapping[HubPlace, SplitFacts]):
@@ -71,7 +75,8 @@ class HubSource(TextFolder):
             source has them, and with the folders of tasks that are not on the hub; None for none.
         cache: see :class:`Library`.
         revisions: see :class:`Library`.
-        tables: see :class:`FilesSource`, for the tasks that are not on the hub.
+        tables: the cache in which examples are kept, so that rows are read once a home; None for
+            none.
 
     Raises:
         DataError: one of the two folders is not there.
@@ -103,9 +108,9 @@ class HubSource(TextFolder):
         super().__init__(texts)
         self.texts = None if texts is None else FilesSource(texts, tables)
         """The same folder, for tasks that are not on the hub."""
-        self._library = Library(mirror, cache, revisions or {})
+        self._library, self._tables = Library(mirror, cache, revisions or {}), tables
         self._facts: dict[tuple[str, HubPlace], SplitFacts] = {}
-        self._examples: dict[tuple[str, HubPlace], tuple[Example, ...]] = {}
+        self._examples: dict[tuple[str, HubPlace], Sequence[Example]] = {}
 
     def splits(self, task: Task) -> Mapping[HubPlace, SplitFacts]:
         """What the task says there is; of a mirror, what it holds of that.
@@ -126,6 +131,8 @@ class HubSource(TextFolder):
         if not task.hub and self.texts is not None:
             return self.texts.read(task, language, split)
         key = (task.name, (language, split))
+        if key not in self._examples and self._tables is not None:
+            self._facts[key], self._examples[key] = self._table(self._tables, task, language, split)
         if key not in self._examples:
             examples: list[Example] = []
             self._facts[key] = self._survey(task, language, split, examples.append)
@@ -134,17 +141,45 @@ class HubSource(TextFolder):
 
     def _facts_of(self, task: Task, place: HubPlace) -> SplitFacts:
         key = (task.name, place)
+        if key not in self._facts and self._tables is not None:
+            self.read(task, *place)
         if key not in self._facts:
             self._facts[key] = self._survey(task, *place, lambda _: None)
         return self._facts[key]
+
+    def _table(
+        self, tables: Path, task: Task, language: str, split: Split
+    ) -> tuple[SplitFacts, ExampleTable]:
+        """A split from the cache, where it is found by its data sets as the library names them."""
+        parts, kind = self._parts(task, language, split), kind_of(task)
+
+        def make(aside: Path) -> None:
+            examples: list[Example] = []
+            facts = self._survey(task, language, split, examples.append)
+            write_examples(examples, aside, kind.example)
+            (aside / _FACTS).write_text(json.dumps(asdict(facts)), encoding="utf-8")
+
+        with _named_after(task, language, split):
+            versions = [self._library.version(part, language) for part in parts]
+        texts = [_meaning(task), *(part.model_dump_json() for part in parts), *versions]
+        name = digest_of("hub examples", TABLE_VERSION, _RULES_VERSION, language, split, *texts)
+        folder = cached(tables / "examples" / name, make)
+        facts = json.loads((folder / _FACTS).read_bytes())
+        repeated = tuple(facts.pop("repeated"))
+        return SplitFacts(**facts, repeated=repeated), ExampleTable(folder, kind.example)
+
+    def _parts(self, task: Task, language: str, split: Split) -> list[HubPart]:
+        """What a split is read from; DataError if it is from nothing."""
+        parts = [part for part in task.hub if (language, split) in part.places()]
+        if not parts:
+            raise self.no_such_split(task, language, split)
+        return parts
 
     def _survey(
         self, task: Task, language: str, split: Split, keep: Callable[[Example], None]
     ) -> SplitFacts:
         """Read a split once: its size and digest, its examples given to ``keep``."""
-        parts = [part for part in task.hub if (language, split) in part.places()]
-        if not parts:
-            raise self.no_such_split(task, language, split)
+        parts = self._parts(task, language, split)
         with _named_after(task, language, split):
             return self._read_parts(task, parts, language, split, keep)
 
@@ -156,9 +191,7 @@ class HubSource(TextFolder):
         split: Split,
         keep: Callable[[Example], None],
     ) -> SplitFacts:
-        meaning = {"name", "version", "labels", *KINDS[task.kind].settings}
-        settings = task.model_dump_json(include=meaning)
-        digest = digest_of("hub", _RULES_VERSION, settings, language, split)
+        digest = digest_of("hub", _RULES_VERSION, _meaning(task), language, split)
         state, rows = hashlib.sha256(digest.encode()), hashlib.sha256()
         kind, names, gathered = kind_of(task), Names(), Gathered()
         repeated: list[str] = []
@@ -268,6 +301,11 @@ def _refuse_unread(revisions: Mapping[str, str]) -> None:
             raise DataError(
                 f"data.revisions names {name!r}, which no task reads", remedy=nearest(name, known)
             )
+
+
+def _meaning(task: Task) -> str:
+    """What a task says of how rows are read."""
+    return task.model_dump_json(include={"name", "version", "labels", *KINDS[task.kind].settings})
 
 
 def _content(parts: Sequence[HubPart], language: str, split: Split) -> str:
