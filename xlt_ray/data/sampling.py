@@ -10,8 +10,8 @@ Size n of a split is the first n of one fixed shuffle, so that sizes are nested.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -71,6 +71,22 @@ class Rng:
             other = self.below(place + 1)
             order[place], order[other] = order[other], order[place]
         return order
+
+
+class Subset(Generic[Item]):
+    """The items at some ``places`` of a sequence, each of which is read when it is asked for."""
+
+    def __init__(self, items: Sequence[Item], places: np.ndarray) -> None:
+        self._items, self._places = items, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Item:
+        return self._items[int(self._places[number])]
+
+    def __iter__(self) -> Iterator[Item]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def order(num_examples: int) -> np.ndarray:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from xlt_ray.config.task_types import KINDS as TASK_KINDS
 from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches import supervised
 from xlt_ray.data.batches.evaluation import MIN_FILL, EvalBatches, eval_split
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
-from xlt_ray.data.task import task_named
+from xlt_ray.data.task import load_tasks, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 PARAPHRASE, TAGGING = task_named("toy-paraphrase"), task_named("toy-tagging")
@@ -80,6 +83,46 @@ def test_every_epoch_shows_every_example_of_the_subset_once(train, toy_tokenizer
     assert len(set(first)) == 40
     smaller = texts_of(train(size=16, batch_size=16).batch(0), toy_tokenizer)
     assert set(smaller) <= set(first)
+
+
+KINDS = [task for task in load_tasks() if task.source == "toy" and TASK_KINDS[task.kind].head]
+
+
+@pytest.mark.parametrize("task", KINDS, ids=lambda task: task.name)
+def test_a_small_size_encodes_a_part_of_the_split_and_trains_the_same_batches(
+    toy, toy_tokenizer, tmp_path, monkeypatch, task
+):
+    def train(size, block):
+        monkeypatch.setattr(supervised, "BLOCK", block)
+        pipeline = TextPipeline(toy_tokenizer, "t", 64, tmp_path / f"{block}")
+        permit = LabelAccess("train", task.name, "qaa")
+        return train_batches(toy, task, permit, size, pipeline, 16, 3)
+
+    def encoded(block):
+        """Number of sentences in each table of the cache."""
+        files = (tmp_path / f"{block}" / "encoded").glob("*/1.npy")
+        return sorted(len(np.load(file)) - 1 for file in files)
+
+    width = kind_of(task).width
+    for size, blocks in ((30, [40]), (100, [40, 40, 80])):
+        small, whole = train(size, 40), train(size, 10**9)
+        assert encoded(40) == [width * block for block in blocks]
+        assert all(same(small.batch(step), whole.batch(step)) for step in range(10))
+        assert set(small.vocabulary()) <= set(whole.vocabulary())
+    assert len(encoded(10**9)) == 1
+    # Most of a split is encoded as a whole.
+    num_examples = len(toy.read(task, "qaa", "train"))
+    train(num_examples // 2 + 1, 40)
+    assert max(encoded(40)) == width * num_examples
+
+
+def test_nested_batches_have_one_vocabulary_whatever_their_size(toy, toy_pipeline):
+    permit = LabelAccess("train", PARAPHRASE.name, "qaa")
+    small, large = (
+        train_batches(toy, PARAPHRASE, permit, size, toy_pipeline(64), 16, 3, is_nested=True)
+        for size in (16, "all")
+    )
+    assert (small.vocabulary() == large.vocabulary()).all()
 
 
 def test_a_batch_may_be_larger_than_the_data(train):

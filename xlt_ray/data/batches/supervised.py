@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from xlt_ray.config.trial import Hybrid, Ranking, Size
 from xlt_ray.data.batches.crosslingual import Crossing, crossing_of
 from xlt_ray.data.batches.length_pools import Order, by_length, weighted
 from xlt_ray.data.label_access import LabelAccess, labelled
-from xlt_ray.data.sampling import digest_of, first_of, generator
+from xlt_ray.data.sampling import Subset, digest_of, first_of, generator, order
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.neighbours import AugmentedTable, augmented_table
@@ -29,6 +29,7 @@ from xlt_ray.data.text.pipeline import Batch, Encoded, TextPipeline, union
 from xlt_ray.data.types.base import Example, Frame, Rows, kind_of
 from xlt_ray.errors import DataError
 
+Examples = Sequence[Example] | Subset[Example]
 MONOLINGUAL = Hybrid()
 """No cross-lingual batches."""
 
@@ -55,7 +56,7 @@ class TrainBatches:
         task: Task,
         frame: Frame,
         table: Encoded,
-        examples: Sequence[Example],
+        examples: Examples,
         places: np.ndarray,
         *,
         batch_size: int,
@@ -126,8 +127,8 @@ class TrainBatches:
         return weighted(batch, end - begin, self.batch_size) if self._is_by_pieces else batch
 
     def vocabulary(self) -> np.ndarray | None:
-        """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all examples: the same for
-        every size."""
+        """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all sentences in the table;
+        nested batches have that of the whole split, so that it is the same for every size."""
         ids = [self._frame.template.vocabulary, *(part.vocabulary() for part in self._sources)]
         return union(ids)
 
@@ -167,10 +168,10 @@ class TrainBatches:
         # Copies are about as long as their examples, and so are translations.
         lengths = self._lengths[places % len(self._plain)]
         first = -epoch * self.num_examples % self.batch_size
-        order = by_length(
+        ordered = by_length(
             lengths, self.batch_size, random, first=first, is_by_pieces=self._is_by_pieces
         )
-        return order._replace(places=places[order.places])
+        return ordered._replace(places=places[ordered.places])
 
 
 def train_batches(
@@ -204,19 +205,31 @@ def train_batches(
             translations and without a lexicon, or batches in other languages without translations.
     """
     source_language = permit.source_language
-    examples = labelled(source, permit, task, source_language, "train")
-    places = first_of(len(examples), size, task=task.name, language=source_language)
+    split = labelled(source, permit, task, source_language, "train")
+    places = first_of(len(split), size, task=task.name, language=source_language)
     if not len(places):
         raise DataError("is empty", task=task.name, language=source_language, split="train")
 
-    def table(language: str, rows: Sequence[Example]) -> Encoded:
-        return encoded_split(source, task, language, "train", rows, pipeline)
+    def table(language: str, rows: Examples, *part: str | int) -> Encoded:
+        return encoded_split(source, task, language, "train", rows, pipeline, *part)
 
-    plain = table(source_language, examples)
+    examples: Examples = split
     crossing: Crossing | None = None
-    if hybrid.is_used:
-        crossing = crossing_of(source, task, permit, hybrid, examples, table, pipeline)
     copies: AugmentedTable | None = None
+    blocks = () if hybrid.is_used or augment or is_nested else blocks_of(len(places), len(split))
+    if blocks:
+        shuffled = order(len(split))
+        plain = Encoded.joined(
+            [
+                table(source_language, Subset(split, shuffled[begin:end]), "block", begin, end)
+                for begin, end in blocks
+            ]
+        )
+        examples, places = Subset(split, shuffled[: blocks[-1][1]]), np.arange(len(places))
+    else:
+        plain = table(source_language, split)
+    if hybrid.is_used:
+        crossing = crossing_of(source, task, permit, hybrid, split, table, pipeline)
     if augment is not None:
         kind = kind_of(task)
         width, switched = kind.width, frozenset(kind.switched)
@@ -225,7 +238,7 @@ def train_batches(
             source_language,
             augment,
             plain,
-            (sentence for example in examples for sentence in example.sentences()),
+            (sentence for example in split for sentence in example.sentences()),
             pipeline,
             seed,
             lambda number: number % width not in switched,
@@ -244,6 +257,26 @@ def train_batches(
         copies=copies,
         is_by_pieces=is_by_pieces,
     )
+
+
+BLOCK = 1024
+"""Examples of the first block of a split."""
+
+
+def blocks_of(size: int, num_examples: int) -> tuple[tuple[int, int], ...]:
+    """Begin and end of the blocks of the fixed shuffle that hold its first ``size`` examples; none
+    if they hold more than half of the split, which is then encoded as a whole.
+
+    Each is encoded by itself and ends at twice the place where the one before it ends, so a small
+    size encodes little, and sizes have their blocks in common.
+
+    >>> blocks_of(1000, 9000), blocks_of(3000, 9000), blocks_of(5000, 9000)
+    (((0, 1024),), ((0, 1024), (1024, 2048), (2048, 4096)), ())
+    """
+    ends = [0, BLOCK]
+    while ends[-1] < size:
+        ends.append(2 * ends[-1])
+    return tuple(pairwise(ends)) if 2 * ends[-1] <= num_examples else ()
 
 
 def shot_places(num_examples: int, shots: int, sample: int) -> np.ndarray:
@@ -281,9 +314,9 @@ def shot_batches(
     """
     language = permit.few_shot_language
     examples = labelled(source, permit, task, language, split)
-    order, kind = shot_places(len(examples), len(examples), sample), kind_of(task)
+    places, kind = shot_places(len(examples), len(examples), sample), kind_of(task)
     # What is not translated is passed over, so that the rest is the same in all languages.
-    are_whole = (place for place in order.tolist() if kind.is_whole(examples[place]))
+    are_whole = (place for place in places.tolist() if kind.is_whole(examples[place]))
     whole = list(islice(are_whole, shots))
     if shots > len(whole):
         raise DataError(
@@ -293,12 +326,13 @@ def shot_batches(
             split=split,
             remedy=f"set few_shot.shots to at most {len(whole)}",
         )
+    chosen = Subset(examples, np.array(whole))
     return TrainBatches(
         task,
         Frame(pipeline.template, pipeline.max_length, num_negatives),
-        encoded_split(source, task, language, split, examples, pipeline),
-        examples,
-        np.array(whole, np.int64),
+        encoded_split(source, task, language, split, chosen, pipeline, "shots", sample, shots),
+        chosen,
+        np.arange(shots),
         batch_size=batch_size,
         seed=seed,
         is_by_pieces=is_by_pieces,
@@ -310,13 +344,15 @@ def encoded_split(
     task: Task,
     language: str,
     split: Split,
-    examples: Sequence[Example],
+    examples: Examples,
     pipeline: TextPipeline,
+    *part: str | int,
 ) -> Encoded:
-    """The sentences of all ``examples`` of a split as pieces, labels left out."""
+    """The sentences of ``examples`` as pieces, labels left out: all of a split, or those that
+    ``part`` names in the cache."""
     digest = source.splits(task)[language, split].digest
     return pipeline.encoded(
         (words for example in examples for words in example.sentences()),
-        digest_of("split", task.name, task.version, language, split, digest),
+        digest_of("split", task.name, task.version, language, split, digest, *part),
         with_places=kind_of(task).has_places,
     )

@@ -235,6 +235,18 @@ class Encoded:
         self._pieces, self._piece_ends, self._words, self._word_ends, *places = columns
         self._places = places[0] if places else None
 
+    @staticmethod
+    def joined(tables: Sequence[Encoded]) -> Encoded:
+        """The sentences of all tables as one, which is in memory unless it is the only one."""
+        if len(tables) == 1:
+            return tables[0]
+        return Encoded(_joined([table._counted() for table in tables]))
+
+    def _counted(self) -> list[np.ndarray]:
+        """The columns with numbers of pieces and words instead of ends."""
+        places = [] if self._places is None else [self._places]
+        return [self._pieces, self.num_pieces(), self._words, np.diff(self._word_ends), *places]
+
     def __len__(self) -> int:
         return len(self._piece_ends) - 1
 
