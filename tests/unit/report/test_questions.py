@@ -348,6 +348,24 @@ def test_fusion_profile_has_a_row_for_each_configuration(table: LanguageTable) -
     assert {row["target.fusion.layer"] for row in rows} == {"0.0", "1.0", "2.0", "3.0"}
 
 
+def test_fusion_profile_of_one_model_has_a_line_for_each_method() -> None:
+    points = [("none", None, 0.5), ("dlfa", 0, 0.6), ("dlfa", 1, 0.7), ("aif", 1, 0.4)]
+    parameters = [
+        {"target.fusion": f'{{"method": "{method}"}}', "target.fusion.layer": layer}
+        for method, layer, _ in points
+    ]
+    scores = [[TrialScores(seed, seed, {"qaa": mean + seed / 100, "qab": mean}) for seed in (0, 1)]
+              for _, _, mean in points]  # fmt: skip
+    rows = rows_of(layer_figure(made_table(parameters, scores), "target.fusion.layer"))
+    assert [(row["line"], row["target.fusion.layer"]) for row in rows] == [
+        ("none", ""), ("dlfa", "0.0"), ("dlfa", "1.0"), ("aif", "1.0")
+    ]  # fmt: skip
+    assert float(rows[2]["qaa_percent"]) == pytest.approx(70.5)
+    low, high = (float(rows[2][f"qaa_{end}"]) for end in ("low", "high"))
+    assert (low + high) / 2 == pytest.approx(70.5)
+    assert high - low == pytest.approx(12.7062, rel=1e-4)  # t of one degree times 1 point
+
+
 @pytest.mark.parametrize("draw", [layer_figure, ratio_figure])
 def test_a_parameter_with_one_value_has_no_curve(draw: Any) -> None:
     assert draw(table_over("k", [(1, 0.5, 0.4), (1, 0.6, 0.4), (None, 0.5, 0.5)]), "k") is None

@@ -200,10 +200,10 @@ def draw_series(
     axes.plot(*columns_of(line), **{"marker": marker, "color": color, "ms": 6, "lw": 1.8, **style})
 
 
-def draw_absent(axes: Any, values: Sequence[float], color: str) -> None:
+def draw_absent(axes: Any, values: Sequence[float], color: str, label: str | None = None) -> None:
     """A dashed line at the mean of the configurations that lack the parameter, if there are any."""
     if values:
-        axes.axhline(statistics.fmean(values), color=color, lw=1, ls="--", zorder=0)
+        axes.axhline(statistics.fmean(values), color=color, lw=1, ls="--", zorder=0, label=label)
 
 
 def number_ticks(axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool) -> None:

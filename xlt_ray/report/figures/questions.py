@@ -1,6 +1,7 @@
 """Curves that answer a research question: intermediate size, hybrid ratio, fusion layer.
 
-Each mark is a configuration, mean over its seeds, in percent. Models differ in colour and mark.
+Each mark is a configuration, mean over its seeds, in percent. Lines are models, or methods of
+fusion, and differ in colour and mark.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from xlt_ray.report.labels import is_absent, is_number, short_names, value_label
 from xlt_ray.report.stats import PowerLaw, fit_power_law, units
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, is_translate_train
 
-MAX_MODELS = len(base.SERIES)
+MAX_LINES = len(base.SERIES)
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,24 @@ class _Mark:
 
     configuration: int
     place: float | None
-    model: str
-    values: Mapping[str, float]
-    """In percent, by the name of the series."""
+    line: str
+    cells: Mapping[str, Cell]
+    """By the name of the series."""
     supervision: str
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Means in percent, by the name of the series."""
+        return {name: 100 * cell.mean for name, cell in self.cells.items()}
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Student's 95 % interval over seeds of a series, in percent; its mean twice with one."""
+        low, high = self.cells[name].interval or (self.cells[name].mean, self.cells[name].mean)
+        return 100 * low, 100 * high
 
 
 Fits = Mapping[tuple[str, str], PowerLaw | str]
-"""By model and series: the power law, or why there is none."""
+"""By line and series: the power law, or why there is none."""
 
 
 def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[str]]:
@@ -57,7 +68,7 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
     marks = _marks(table, path, {each.name: each.of for each in series})
     if not marks:
         return None, []
-    repeats = {model: _repeats(table, path, marks, model) for model in _models(marks)}
+    repeats = {model: _repeats(table, path, marks, model) for model in _lines(marks)}
     fits: Fits = {
         (model, each.name): fit_power_law(
             [size for size, _ in repeats[model]],
@@ -77,7 +88,7 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
     )
     lines: list[list[Any]] = [
-        ["configuration", mark.model, name, mark.place, mark.values[name], None, None]
+        ["configuration", mark.line, name, mark.place, mark.values[name], None, None]
         for name in names
         for mark in marks
     ]
@@ -121,7 +132,7 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
     such a stage is the same luck for all. Where the sizes differ in other parameters as well, these
     are chance too, and all trials of a configuration are one repeat.
     """
-    place = {mark.configuration: mark.place for mark in marks if mark.model == model}
+    place = {mark.configuration: mark.place for mark in marks if mark.line == model}
     at: dict[float, list[Row]] = {}
     for row in table.rows:
         size = place.get(row.configuration)
@@ -214,28 +225,55 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
 
 
 def layer_figure(table: LanguageTable, path: str) -> Figure | None:
-    """Source language and mean of the others by fusion layer, one line for each model."""
-    marks = _marks(table, path, _source_and_others(table))
+    """Score by fusion layer: a panel for the source language, the mean of the others and each group
+    of them, and in it a line for each model, or with one model for each method of fusion."""
+    series = drawn_series(table)
+    marks = _marks(table, path, {each.name: each.of for each in series}, "target.fusion")
     if not marks:
         return None
-    titles = {"source": table.source_language, "others": "mean of the others"}
-    with new_canvas(5.6, 3.1, columns=2) as (figure, panels):
-        for axes, (name, title) in zip(panels, titles.items(), strict=True):
-            _draw_models(axes, marks, name, table)
-            layers = _places(marks)
+    layers, lines = _places(marks), _lines(marks)
+    whole = sorted({mark.line for mark in marks}.difference(lines))
+    colors = dict(zip([*lines, *whole], base.SERIES, strict=False))
+    columns = min(len(series), 3)
+    rows = math.ceil(len(series) / columns)
+    with new_canvas(0.6 + 2.4 * columns, 0.6 + 2.3 * rows, columns, rows) as (figure, _):
+        for axes, each in itertools.zip_longest(figure.axes, series):
+            if each is None:
+                axes.set_axis_off()
+                continue
+            _draw_models(axes, marks, each.name, table)
+            for mark in marks:
+                low, high = mark.interval(each.name)
+                if mark.place is not None:
+                    axes.vlines(mark.place, low, high, color=colors[mark.line], lw=0.8)
+                elif mark.line in whole:
+                    axes.axhspan(low, high, color=colors[mark.line], alpha=0.1, lw=0)
+            for line in whole:
+                values = [mark.values[each.name] for mark in marks if mark.line == line]
+                base.draw_absent(axes, values, colors[line], label=line)
             if len(layers) <= 13:
                 axes.set_xticks(layers, [f"{layer:g}" for layer in layers])
-            axes.set_title(title, fontsize=9, color=base.GREY)
+            axes.set_title(each.name, fontsize=9, color=base.GREY)
             axes.set_xlabel("fused layer")
-        panels[0].set_ylabel(f"test {table.metric} (%)")
-        _legend(figure, panels[0], len(_models(marks)))
+        figure.axes[0].set_ylabel(f"test {table.metric} (%)")
+        _legend(figure, figure.axes[0], len(colors))
+        header = [f"{each.name}{end}" for each in series for end in ("_percent", "_low", "_high")]
         return figure_of(
             figure,
             table.file_name("fusion-profile"),
             "Which layer to fuse?",
-            "Lines: means per layer; dashed: configurations that fuse none.",
-            ["configuration", "model", path, "source_percent", "others_percent"],
-            [[mark.configuration, mark.model, mark.place, *mark.values.values()] for mark in marks],
+            "Lines: means per layer; dashed: configurations that fuse no single layer. Bars and "
+            "bands: 95 % intervals over seeds.",
+            ["configuration", "line", path, *header],
+            [
+                [mark.configuration, mark.line, mark.place]
+                + [
+                    number
+                    for name in mark.cells
+                    for number in (mark.values[name], *mark.interval(name))
+                ]
+                for mark in marks
+            ],
         )
 
 
@@ -247,9 +285,9 @@ def _draw_models(
     Args:
         fits: laws, by size; where one is refused the line joins means, dotted. None: by layer.
     """
-    for number, model in enumerate(_models(marks)):
+    for number, model in enumerate(_lines(marks)):
         color, marker = base.SERIES[number], base.MARKS[number]
-        of_model = [mark for mark in marks if mark.model == model]
+        of_model = [mark for mark in marks if mark.line == model]
         pairs = [(mark.place, mark.values[name]) for mark in of_model if mark.place is not None]
         fit = None if fits is None else fits[model, name]
         if fit is None:
@@ -276,33 +314,49 @@ def _source_and_others(table: LanguageTable) -> dict[str, Callable[[Row], Cell |
 
 
 def _marks(
-    table: LanguageTable, path: str, series: Mapping[str, Callable[[Row], Cell | None]]
+    table: LanguageTable,
+    path: str,
+    series: Mapping[str, Callable[[Row], Cell | None]],
+    method: str = "",
 ) -> list[_Mark]:
-    """The configurations of which every series is known; of many models the first ones.
+    """The configurations of which every series is known; of many lines the first ones.
 
     None at all where the parameter has fewer than two values.
+
+    Args:
+        method: the parameter whose values are the lines if there is one model.
     """
+    has_models = len({_model_of(row) for row in table.rows}) > 1
+    by_method = not has_models and method in table.parameters
     marks = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
-        cells = {name: of(row) for name, of in series.items()}
-        values = {name: 100 * cell.mean for name, cell in cells.items() if cell is not None}
+        given = {name: of(row) for name, of in series.items()}
+        cells = {name: cell for name, cell in given.items() if cell is not None}
         place = row.parameters[path]
-        if len(values) == len(series) and (is_absent(place) or is_number(place)):
-            model = value_label(row.parameters["model"]) if "model" in row.parameters else "all"
+        if len(cells) == len(series) and (is_absent(place) or is_number(place)):
+            line = value_label(row.parameters[method]) if by_method else _model_of(row)
             at = None if is_absent(place) else float(place)
-            marks.append(_Mark(row.configuration, at, model, values, row.supervision))
-    names = short_names(sorted({mark.model for mark in marks})[:MAX_MODELS])
-    marks = [replace(mark, model=names[mark.model]) for mark in marks if mark.model in names]
+            marks.append(_Mark(row.configuration, at, line, cells, row.supervision))
+    names = short_names(sorted({mark.line for mark in marks}, key=base.natural)[:MAX_LINES])
+    marks = [replace(mark, line=names[mark.line]) for mark in marks if mark.line in names]
     return marks if len(_places(marks)) > 1 else []
+
+
+def _model_of(row: Row) -> str:
+    """Model of a configuration and how many of its layers are kept, where they are searched."""
+    layers = row.parameters.get("model.layers")
+    parts = [value_label(row.parameters["model"])] if "model" in row.parameters else []
+    parts += [] if is_absent(layers) else [f"{layers:g} layers"]
+    return ", ".join(parts) or "all"
 
 
 def _places(marks: Sequence[_Mark]) -> list[float]:
     return sorted({mark.place for mark in marks if mark.place is not None})
 
 
-def _models(marks: Sequence[_Mark]) -> list[str]:
-    """Models with a value of the parameter, by name."""
-    return sorted({mark.model for mark in marks if mark.place is not None})
+def _lines(marks: Sequence[_Mark]) -> list[str]:
+    """Lines with a value of the parameter, by name."""
+    return sorted({mark.line for mark in marks if mark.place is not None}, key=base.natural)
 
 
 def _legend(figure: Any, axes: Any, entries: int) -> None:
