@@ -1,4 +1,4 @@
-"""Canonical JSON, which gives equal text for equal values on every machine; lines with checksums.
+"""Canonical JSON, which gives equal text for equal values on every machine; seals and checksums.
 
 Bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and string-keyed mappings
 have a canonical form. Anything else is refused with its dotted path, so that no memory address and
@@ -78,6 +78,40 @@ def digest_of_json(value: Json) -> str:
     return hashlib.sha256(_text(value).encode()).hexdigest()
 
 
+SEAL = "sha256"
+
+
+def sealed(value: Mapping[str, Any]) -> bytes:
+    """Canonical JSON of a mapping, with its own SHA-256 as the last key.
+
+    >>> sealed({"a": 1})[:20]
+    b'{"a":1,"sha256":"015'
+    """
+    text = canonical_text(value)
+    return text[:-1].encode() + _seal(hashlib.sha256(text.encode()).hexdigest())
+
+
+def unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
+    """The mapping that :func:`sealed` wrote, and whether it is unaltered.
+
+    Raises:
+        ValueError: not JSON.
+        KeyError, TypeError, AttributeError: not a sealed mapping.
+    """
+    tree = json.loads(content)
+    digest_written = tree.pop(SEAL)
+    seal = _seal(digest_written)
+    if content.endswith(seal):
+        # The bytes are hashed as they are: a canonical text of the whole would take far longer.
+        return tree, hashlib.sha256(content[: -len(seal)] + b"}").hexdigest() == digest_written
+    # Earlier versions wrote other JSON with the digest of its canonical form.
+    return tree, digest_of_json(tree) == digest_written
+
+
+def _seal(hex_digest: str) -> bytes:
+    return f',"{SEAL}":"{hex_digest}"}}'.encode()
+
+
 def differences(first: Any, second: Any, path: str = "") -> list[tuple[str, Json, Json]]:
     """Dotted paths at which two canonical values differ, with both values.
 
@@ -103,10 +137,11 @@ def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
     Raises:
         TypeError: a field without a default is missing.
     """
-    names = _field_names(kind)  # type: ignore[arg-type]
-    if not tree.keys() <= names:
-        tree = {name: value for name, value in tree.items() if name in names}
-    return kind(**tree)
+    try:
+        return kind(**tree)
+    except TypeError:
+        names = _field_names(kind)  # type: ignore[arg-type]
+        return kind(**{name: value for name, value in tree.items() if name in names})
 
 
 @cache

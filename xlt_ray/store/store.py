@@ -15,7 +15,6 @@ result that does not match is set aside under ``damaged/`` and made again, never
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import time
 import uuid
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt_ray.errors import DamagedStage, LeaseLost, StoreError
-from xlt_ray.store.canonical import digest, digest_of_json
+from xlt_ray.store.canonical import digest, digest_of_json, sealed, unsealed
 from xlt_ray.store.copies import Copies, working_folder
 from xlt_ray.store.lease import TTL, Holder, Lease, try_acquire
 from xlt_ray.store.record import FileEntry, StageRecord, agreed
@@ -94,8 +93,7 @@ class StageStore:
             return None
         place = _record_path(key)
         try:
-            tree = json.loads(content)
-            is_unaltered = tree.pop("sha256") == digest_of_json(tree)
+            tree, is_unaltered = unsealed(content)
             payload_key = digest_of_json(tree["payload"])
             record = StageRecord.from_json(tree)
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -229,10 +227,7 @@ class StageStore:
             # two a missing hint would never be written.
             self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         lease.check()
-        tree = record.to_json()
-        content = json.dumps(
-            {**tree, "sha256": digest(tree)}, indent=1, ensure_ascii=False
-        ).encode()
+        content = sealed(record.to_json())
         if not self.storage.create(_record_path(stage.key), content) and not self._is_written(
             _record_path(stage.key), content
         ):
@@ -295,10 +290,7 @@ class StageStore:
         lease.check()
         entries = {name: [entry.num_bytes, entry.sha256] for name, entry in files.items()}
         marker = {"step": step, "files": entries, "state": dict(state)}
-        self.storage.write(
-            f"progress/{key}/{step}/{PROGRESS}",
-            json.dumps({**marker, "sha256": digest(marker)}).encode(),
-        )
+        self.storage.write(f"progress/{key}/{step}/{PROGRESS}", sealed(marker))
         for earlier in self._progress_steps(key):
             if earlier < step:
                 self.storage.remove(f"progress/{key}/{earlier}")
@@ -347,8 +339,8 @@ class StageStore:
         return []
 
     def _progress_marker(self, path: str) -> dict[str, Any]:
-        marker: dict[str, Any] = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
-        if marker.pop("sha256") != digest_of_json(marker):
+        marker, is_unaltered = unsealed(self.storage.read(f"{path}/{PROGRESS}"))
+        if not is_unaltered:
             raise ValueError("it was altered")
         return marker
 

@@ -20,6 +20,8 @@ from xlt_ray.store.canonical import (
     digest,
     digest_of_json,
     is_whole,
+    sealed,
+    unsealed,
     with_checksum,
 )
 
@@ -137,6 +139,36 @@ def test_differences_name_dotted_paths() -> None:
         ("d", 0, None),
         ("e", None, 0),
     ]
+
+
+# -- sealed mappings ------------------------------------------------------------------------
+
+mappings = st.dictionaries(st.text("abtz", min_size=1), plain, min_size=1, max_size=4)
+
+
+@given(mappings)
+def test_a_sealed_mapping_is_read_again_also_as_earlier_versions_wrote_it(
+    value: dict[str, Any],
+) -> None:
+    content = sealed(value)
+    assert unsealed(content) == (canonical(value), True)
+    assert json.loads(content)["sha256"] == digest(value)
+    earlier = json.dumps({**value, "sha256": digest(value)}, indent=1, ensure_ascii=False)
+    assert unsealed(earlier.encode()) == (value, True)
+
+
+@given(mappings, st.data())
+def test_a_sealed_mapping_of_which_a_byte_was_changed_is_altered_or_no_json(
+    value: dict[str, Any], data: st.DataObject
+) -> None:
+    content = bytearray(sealed(value))
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != content[place]))
+    try:
+        _, is_unaltered = unsealed(bytes(content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return
+    assert not is_unaltered
 
 
 # -- lines with checksums -------------------------------------------------------------------
