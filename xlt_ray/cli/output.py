@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
@@ -27,29 +29,55 @@ def print_table(
     legend: str | None = None,
     has_numbers: bool = False,
 ) -> None:
-    """Print rows of any values, or the line ``empty`` if there are none.
+    """Print rows of any values, or the line ``empty`` if there are none; in a log or pipe as plain
+    lines, whatever their width.
 
     Args:
         rows: None in place of a row draws a line.
         has_numbers: columns with a name are aligned right.
     """
-    table = Table(*header, title=title, caption=legend)
-    table.title_justify = table.caption_justify = "left"
-    for column in table.columns if has_numbers else ():
+    columns = [Column(head) if isinstance(head, str) else head for head in header]
+    for column in columns if has_numbers else ():
         column.justify = "right" if column.header else "left"
-    for row in rows:
-        if row is None:
-            table.add_section()
-        else:
-            table.add_row(*map(str, row))
-    if table.row_count:
+    texts = [
+        None if row is None else [" ".join(str(cell).splitlines()) for cell in row] for row in rows
+    ]
+    if not any(texts):
+        typer.echo(empty)
+    elif sys.stdout.isatty():
+        table = Table(*columns, title=title, caption=legend)
+        table.title_justify = table.caption_justify = "left"
+        for text in texts:
+            table.add_section() if text is None else table.add_row(*text)
         print_wide(table)
     else:
-        typer.echo(empty)
+        lines = _aligned(columns, texts)
+        typer.echo("\n".join([*filter(None, [title]), *lines, *filter(None, [legend])]))
+
+
+def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str] | None]) -> Iterator[str]:
+    """Lines of a table; Rich takes a millisecond for each of them."""
+    header = [str(column.header) for column in columns]
+    widths = [max(map(cell_len, cells)) for cells in zip(header, *filter(None, rows), strict=True)]
+    line = ["-" * width for width in widths]
+    for row in (header, line, *rows):
+        cells = [
+            " " * (width - cell_len(cell)) + cell
+            if column.justify == "right"
+            else cell + " " * (width - cell_len(cell))
+            for cell, width, column in zip(row or line, widths, columns, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print a list with a line for each element, and anything else indented."""
+    if isinstance(value, list):
+        # Python's encoder takes several times longer to indent.
+        rows = ",\n".join(json.dumps(row, ensure_ascii=False) for row in value)
+        typer.echo(f"[{rows}]")
+    else:
+        typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def warn(line: str) -> None:

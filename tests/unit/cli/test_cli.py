@@ -224,7 +224,7 @@ def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
     assert said.code == 0
     for shown in ("learning_rate", "0.0001", "0.75", "oom", "queued"):
         assert shown in said.out
-    assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺ " in said.out
+    assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺\n" in said.out
     assert "✓ made by this trial, ↺3 reused from trial 3" in said.out
 
 
@@ -232,9 +232,9 @@ def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
     ("made_by", "shown", "row"),
     [
         # An attempt that died between its commit and its report.
-        ("small/2", "target ✓ ", {"sweep": "small", "trial": 2}),
-        ("small", "target ↺small ", {"sweep": "small", "trial": None}),
-        ("other", "target ↺other ", {"sweep": "other", "trial": None}),
+        ("small/2", "target ✓\n", {"sweep": "small", "trial": 2}),
+        ("small", "target ↺small\n", {"sweep": "small", "trial": None}),
+        ("other", "target ↺other\n", {"sweep": "other", "trial": None}),
     ],
 )
 def test_stages_are_shown_whoever_made_them(

@@ -216,6 +216,23 @@ def test_scores_of_pairs_and_averaged_weights_are_named_by_their_task(
     ]
 
 
+def test_a_table_in_a_pipe_has_a_line_for_each_row_and_cuts_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "x" * 300
+    rows = [["语", 3.25, long], None, ["a\nb", 10, ""]]
+    print_table(["", "size", "note"], rows, title="sizes", legend="the legend", has_numbers=True)
+    assert capsys.readouterr().out.splitlines() == [
+        "sizes",
+        f"     size  {'note':>300}",
+        f"---  ----  {'-' * 300}",
+        f"语   3.25  {long}",
+        f"---  ----  {'-' * 300}",
+        "a b    10",
+        "the legend",
+    ]
+
+
 def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
     said = capsys.readouterr().out
