@@ -35,7 +35,7 @@ from xlt_ray.config.trial import Freeze, HubData, Model, ToyData, TrialSpec, wit
 from xlt_ray.data.cache import Verdicts
 from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes
 from xlt_ray.data.piece_check import PieceCheck, TextShares
-from xlt_ray.data.sources.base import Source, open_source
+from xlt_ray.data.sources.base import Source, Survey, open_source
 from xlt_ray.data.sources.hub_library import NOT_CACHED, cached_only
 from xlt_ray.data.sources.hub_source import HubSource
 from xlt_ray.data.sources.local_files import FilesSource
@@ -106,17 +106,18 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     except DataError as error:
         note(error, "data")
         raise SpecErrors(problems.values()) from None
+    # Those of toy data follow from its texts.
     links = {
         f"{first}-{second}": digest
         for first, second in combinations(sorted(texts[0]), 2)
-        if (digest := source.alignment_digest(first, second))
+        if not is_toy and (digest := source.alignment_digest(first, second))
     }
     return Facts(
         models,
         tasks,
         *texts,
-        has_links=bool(links),
-        links={} if is_toy else links,
+        has_links=bool(texts[0] if is_toy else links),
+        links=links,
         coverage=coverage,
     )
 
@@ -313,18 +314,19 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
 
 def _texts(
     trials: list[TrialSpec], source: Source
-) -> tuple[dict[str, str], dict[str, LexiconFacts], dict[str, str]]:
+) -> tuple[Mapping[str, str], dict[str, LexiconFacts], dict[str, str]]:
     """Parallel text, word lists and neighbours, read only where a trial may use them."""
-    parallel: dict[str, str] = {}
+    parallel: Mapping[str, str] = {}
     starts: set[str] = set()
     is_aligned = any(trial.align is not None for trial in trials)
     if is_aligned or any(
         trial.evaluate.diagnostics or (trial.intermediate and trial.intermediate.mlm)
         for trial in trials
     ):
-        parallel = {
-            language: source.parallel_digest(language) for language in source.parallel_languages()
-        }
+        parallel = Survey(source.parallel_languages(), source.parallel_digest)
+        if not isinstance(source, ToySource):
+            # Files may have faults; toy text would be generated for its digest.
+            parallel = dict(parallel)
     if is_aligned:
         starts |= set(parallel)
     starts |= {trial.target.source_language for trial in trials if trial.target.hybrid.ratio > 0}

@@ -8,14 +8,39 @@ through :mod:`xlt_ray.data.label_access`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from xlt_ray.config.facts import Split, SplitFacts
 from xlt_ray.config.trial import Data, FilesData, HubData
 from xlt_ray.data.task import Task
 from xlt_ray.data.types.base import Example
 from xlt_ray.errors import DataError
+
+Place = TypeVar("Place")
+Fact = TypeVar("Fact")
+
+
+class Survey(Mapping[Place, Fact]):
+    """What there is: splits or texts; the fact about one is found when it is asked for."""
+
+    def __init__(self, places: Iterable[Place], fact_of: Callable[[Place], Fact]) -> None:
+        self._places, self._fact_of = dict.fromkeys(places), fact_of
+
+    def __getitem__(self, place: Place) -> Fact:
+        if place not in self._places:
+            raise KeyError(place)
+        return self._fact_of(place)
+
+    def __contains__(self, place: object) -> bool:
+        return place in self._places
+
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class Source(ABC):

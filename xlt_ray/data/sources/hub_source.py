@@ -21,6 +21,7 @@ from xlt_ray.config.task_types import KINDS
 from xlt_ray.data.cache import cached
 from xlt_ray.data.example_table import TABLE_VERSION, ExampleTable, write_examples
 from xlt_ray.data.sampling import digest_of
+from xlt_ray.data.sources.base import Survey
 from xlt_ray.data.sources.hub_library import Library
 from xlt_ray.data.sources.local_files import FilesSource, TextFolder
 from xlt_ray.data.task import HubPart, HubPlace, Task, load_tasks
@@ -36,29 +37,6 @@ _RULES_VERSION = 2
 _NO_LABEL = frozenset({"", "-", "-1", "None"})
 _ROWS_AT_ONCE = 1000
 _FACTS = "facts.json"
-
-
-class Survey(Mapping[HubPlace, SplitFacts]):
-    """Splits that there are; the size and digest of one are read when they are first asked for."""
-
-    def __init__(
-        self, places: Sequence[HubPlace], facts_of: Callable[[HubPlace], SplitFacts]
-    ) -> None:
-        self._places, self._facts_of = dict.fromkeys(places), facts_of
-
-    def __getitem__(self, place: HubPlace) -> SplitFacts:
-        if place not in self._places:
-            raise KeyError(place)
-        return self._facts_of(place)
-
-    def __contains__(self, place: object) -> bool:
-        return place in self._places
-
-    def __iter__(self) -> Iterator[HubPlace]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
 
 
 class HubSource(TextFolder):

@@ -133,15 +133,11 @@ class ToySource(Source):
 
 def _speak(spellings: ToyWords, language: str, example: ToyExample) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
-
-    def clause(number: int, clause: Clause) -> list[Spoken]:
-        words = say(spellings, language, clause)
-        return [word._replace(slot=f"{number}.{word.slot}") for word in words]
-
+    first = say(spellings, language, example.first, "1.")
     if example.second is None:
-        return clause(1, example.first)
+        return first
     connective = Spoken("connective", "CCONJ", spellings[language][example.label][0])
-    return [*clause(1, example.first), connective, *clause(2, example.second)]
+    return [*first, connective, *say(spellings, language, example.second, "2.")]
 
 
 @cache

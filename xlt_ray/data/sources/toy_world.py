@@ -292,12 +292,14 @@ def _adjective(rng: Rng, noun: str) -> Word | None:
     return draw_word(rng, _companion(rng, noun, "ADJ", "adjective"))
 
 
-def say(words: ToyWords, language: str, clause: Clause) -> list[Spoken]:
-    """The clause in one language, word by word."""
+def say(words: ToyWords, language: str, clause: Clause, prefix: str = "") -> list[Spoken]:
+    """The clause in one language, word by word; slots begin with ``prefix``."""
     grammar, spellings = TOY_LANGUAGES[language], words[language]
 
     def spoken(slot: str, tag: str, word: Word | None) -> list[Spoken]:
-        return [] if word is None else [Spoken(slot, tag, spellings[word.gloss][word.form])]
+        if word is None:
+            return []
+        return [Spoken(prefix + slot, tag, spellings[word.gloss][word.form])]
 
     def say_phrase(name: str, phrase: Phrase) -> list[Spoken]:
         tag = "PROPN" if phrase.noun.gloss in NAMES else "NOUN"
