@@ -2,7 +2,7 @@
 
 Both are given for the same series of scores: the source language, the mean of the others, and the
 mean of every group of languages. The unit is the configuration, its seeds averaged: seeds of one
-configuration say nothing of its parameters. Importances are Optuna's PED-ANOVA. Their shares add up
+configuration say nothing of its parameters. Importances are those of PED-ANOVA. Their shares add up
 to 1 for noise, too (the top share of four parameters is then 0.35 to 0.99), so every share stands
 beside what chance reaches; below it, it means nothing.
 """
@@ -13,19 +13,17 @@ import functools
 import json
 import math
 import random
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import optuna
-from optuna.trial import FrozenTrial, TrialState
 
 from xlt_ray.config.search_space import Value
-from xlt_ray.ledger.sampler import quiet
 from xlt_ray.report.figures import csv_text
 from xlt_ray.report.labels import is_absent, is_number, value_label
+from xlt_ray.report.ped_anova import Axis, ped_anova
 from xlt_ray.report.stats import ALPHA, difference_interval, units
 from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups
 
@@ -36,8 +34,6 @@ OTHERS = "mean of the others"
 
 # -- importances --------------------------------------------------------------------------
 
-TARGET_QUANTILE = 0.25
-"""What is explained is being among the best of so many; a tenth of few would be one or two."""
 NUM_BOOTSTRAPS = 100
 MIN_PERMUTATIONS = 199
 PERMUTATIONS_PER_PARAMETER = 40
@@ -87,30 +83,27 @@ def importances(
     """
     if len(points) < MIN_POINTS:
         return {}
-    columns = _columns([assignment for assignment, _ in points])
-    if not columns:
+    axes = _axes([assignment for assignment, _ in points])
+    if not axes:
         return {}
-    scores = [score if maximize else -score for _, score in points]
-    trials = _trials(columns, scores)
-    paths = list(columns)
-    with quiet():
-        study = _Sample()
-        whole = study.importances(paths, trials)
-        draw = random.Random(seed)
-        drawn = [
-            _shares(study.importances(paths, draw.choices(trials, k=len(trials))))
-            for _ in range(NUM_BOOTSTRAPS)
-        ]
+    scores = np.array([score if maximize else -score for _, score in points])
+    draw, num = random.Random(seed), len(points)
+    drawn = np.array(
+        [range(num), *(draw.choices(range(num), k=num) for _ in range(NUM_BOOTSTRAPS))]
+    )
+    found = ped_anova([*axes.values()], drawn, scores[drawn])
+    sums = found.sum(axis=1, keepdims=True)
+    shares = np.divide(found, sums, out=np.zeros_like(found), where=sums > 0)
     reached = _reached_by_chance(
         tuple(json.dumps(assignment, sort_keys=True) for assignment, _ in points), seed
     )
-    total, shares, last = math.fsum(whole.values()), _shares(whole), len(drawn) - 1
+    total, last = float(sums[0, 0]), NUM_BOOTSTRAPS - 1
     by_path = {}
-    for path in paths:
-        values = sorted(shares_drawn[path] for shares_drawn in drawn)
+    for place, path in enumerate(axes):
+        values = np.sort(shares[1:, place]).tolist()
         low, high = values[math.floor(0.025 * last)], values[math.ceil(0.975 * last)]
         chance = reached[path] / total if total else 1.0
-        by_path[path] = Importance(shares[path], low, high, chance)
+        by_path[path] = Importance(float(shares[0, place]), low, high, chance)
     return by_path
 
 
@@ -126,18 +119,15 @@ def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, 
     Args:
         assignments: of the configurations, as JSON.
     """
-    columns = _columns([json.loads(assignment) for assignment in assignments])
-    paths, ranks = list(columns), list(range(len(assignments)))
-    trials, draw, null = _trials(columns, ranks), random.Random(seed), []
-    with quiet():
-        study = _Sample()
-        for _ in range(max(MIN_PERMUTATIONS, PERMUTATIONS_PER_PARAMETER * len(paths))):
-            draw.shuffle(ranks)
-            for trial, rank in zip(trials, ranks, strict=True):
-                trial.value = float(rank)
-            reached = study.importances(paths, trials)
-            null.append([reached[path] for path in paths])
-    return dict(zip(paths, _thresholds(np.array(null)).tolist(), strict=True))
+    axes = _axes([json.loads(assignment) for assignment in assignments])
+    num_permutations = max(MIN_PERMUTATIONS, PERMUTATIONS_PER_PARAMETER * len(axes))
+    ranks, draw, permuted = list(range(len(assignments))), random.Random(seed), []
+    for _ in range(num_permutations):
+        draw.shuffle(ranks)
+        permuted.append(ranks.copy())
+    points = np.tile(np.arange(len(assignments)), (num_permutations, 1))
+    null = ped_anova([*axes.values()], points, np.array(permuted))
+    return dict(zip(axes, _thresholds(null).tolist(), strict=True))
 
 
 def _thresholds(null: np.ndarray) -> np.ndarray:
@@ -162,96 +152,27 @@ def _thresholds(null: np.ndarray) -> np.ndarray:
     return np.asarray(ordered[place])
 
 
-_Column = tuple[optuna.distributions.BaseDistribution, list[Any]]
-
-
-def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
-    """Distribution and values of every parameter that varies."""
-    columns: dict[str, _Column] = {}
+def _axes(assignments: Sequence[Mapping[str, Value]]) -> dict[str, Axis]:
+    """Where the configurations lie on every parameter that varies."""
+    axes: dict[str, Axis] = {}
     for path in sorted({path for assignment in assignments for path in assignment}):
         values = [assignment.get(path, _ABSENT) for assignment in assignments]
         if len({json.dumps(value) for value in values}) < 2:
             continue
         numbers: list[Any] = [value for value in values if is_number(value)]
         if len(numbers) == len(values):
-            low, high = min(numbers), max(numbers)
-            span = _Range(float(low), float(high), log=low > 0 and high / low > 15)
-            columns[path] = span, list(map(float, numbers))
+            axes[path] = Axis.of_numbers(numbers)
             continue
         distinct = sorted(set(numbers))
         # Numbers that are few are a bin each.
         size = math.ceil(len(distinct) / NUM_BINS)
         bins = {number: str(index // size) for index, number in enumerate(distinct)}
         options = [bins[value] if is_number(value) else json.dumps(value) for value in values]
-        columns[path] = _Options(sorted(set(options))), options
-    return columns
-
-
-def _trials(columns: Mapping[str, _Column], scores: Sequence[float]) -> list[FrozenTrial]:
-    distributions = {path: distribution for path, (distribution, _) in columns.items()}
-    return [
-        FrozenTrial(
-            number=index,
-            trial_id=index,
-            state=TrialState.COMPLETE,
-            value=score,
-            params={path: values[index] for path, (_, values) in columns.items()},
-            distributions=distributions,
-            datetime_start=None,
-            datetime_complete=None,
-            user_attrs={},
-            system_attrs={},
-            intermediate_values={},
-        )
-        for index, score in enumerate(scores)
-    ]
-
-
-def _shares(importances: Mapping[str, float]) -> dict[str, float]:
-    total = math.fsum(importances.values())
-    return {path: importance / total if total else 0.0 for path, importance in importances.items()}
-
-
-class _Range(optuna.distributions.FloatDistribution):
-    """Known by identity: Optuna sorts trials by their distribution, of which each parameter has one
-    object here, and hashes its fields for every trial otherwise. The same holds of options."""
-
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-
-class _Options(optuna.distributions.CategoricalDistribution):
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
+        axes[path] = Axis.of_options(options)
+    return axes
 
 
 _ABSENT = "(none)"
-
-
-class _Sample(optuna.Study):
-    """A study of given trials, some of them more than once.
-
-    A study that trials are added to copies and checks every one: at a thousand configurations
-    that takes most of the time, a hundred draws over.
-    """
-
-    def __init__(self) -> None:
-        storage = optuna.storages.InMemoryStorage()
-        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "sample")
-        super().__init__("sample", storage)
-        self._sample: list[FrozenTrial] = []
-
-    def get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return self._sample
-
-    def importances(self, paths: Sequence[str], trials: Sequence[FrozenTrial]) -> dict[str, float]:
-        """Importance of every parameter that these trials tell of, none below zero."""
-        self._sample = list(trials)
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
-        values = evaluator.evaluate(self, list(paths))
-        return {path: max(values[path], 0.0) for path in paths}
 
 
 # -- effects ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
@@ -220,7 +221,7 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     missing for scores on the way.
     """
     rows = [
-        {**who(view), **row}
+        (*_who(view), *row)
         for view in snapshot.trials
         for row in (*_final_scores(view, snapshot), *_scores_on_the_way(view, snapshot))
     ]
@@ -330,7 +331,14 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     return cost
 
 
-def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+_who = attrgetter(*WHO_COLUMNS)
+_language_and_rest = attrgetter(*WHAT_COLUMNS[3:])
+"""What was scored, without task, version of the task and source language."""
+
+
+def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[tuple[Any, ...]]:
+    """Rows without the columns of :func:`who`, as are those of :func:`_scores_on_the_way`. Tuples:
+    a sweep has hundreds of thousands."""
     record = snapshot.record(view, "evaluate")
     if record is None or view.state != "complete":
         return
@@ -338,18 +346,16 @@ def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any
     target = snapshot.record(view, "target")
     last = target.history[-1] if target and target.history else {}
     data: Any = record.payload.get("data")
+    version, source = _version(settings), settings.get("source_language", "")
+    seen = last.get("step"), last.get("examples")
     for score in record.scores:
         if score.role == "target":
-            yield {
-                **what(score, _version(settings), settings.get("source_language", "")),
-                "stage": "evaluate",
-                "step": last.get("step"),
-                "examples": last.get("examples"),
-                "data": data.get(score.split, {}).get(score.language, ""),
-            }
+            fingerprint = data.get(score.split, {}).get(score.language, "")
+            what_and_rest = (score.task, version, source, *_language_and_rest(score))
+            yield (*what_and_rest, "evaluate", *seen, fingerprint)
 
 
-def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[tuple[Any, ...]]:
     for stage in view.stages:
         record = snapshot.records.get(stage.key)
         settings = _settings(record)
@@ -359,31 +365,39 @@ def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str
             for name, value in entry["metrics"].items():
                 # A stage of several tasks is scored in TASK/METRIC.
                 of_several, _, metric = name.rpartition("/")
-                yield {
-                    **_on_the_way(of_several or task, language, metric, value, stage.kind),
-                    "task_version": _version(settings),
-                    "step": entry["step"],
-                    "examples": entry["examples"],
-                }
+                yield _on_the_way(
+                    task=of_several or task,
+                    language=language,
+                    metric=metric,
+                    value=value,
+                    stage=stage.kind,
+                    task_version=_version(settings),
+                    step=entry["step"],
+                    examples=entry["examples"],
+                )
     # Means over languages are no score of one.
     if snapshot.record(view, "target") is None and not is_judged_by_oracle(snapshot.sweep):
         task, language = target_of(snapshot.sweep, view.assignment)
         metric = snapshot.sweep["objective"]["metric"]
         for examples, value in view.curve:
-            yield {**_on_the_way(task, language, metric, value, "target"), "examples": examples}
+            yield _on_the_way(
+                task=task,
+                language=language,
+                metric=metric,
+                value=value,
+                stage="target",
+                examples=examples,
+            )
 
 
-def _on_the_way(task: str, language: str, metric: str, value: float, kind: str) -> dict[str, Any]:
-    return {
-        "task": task,
-        "source_language": language,
-        "language": language,
-        "split": "train" if metric == "loss" else "dev",
-        "metric": metric,
-        "value": value,
-        "stage": kind,
+def _on_the_way(**known: Any) -> tuple[Any, ...]:
+    row = {
+        **known,
+        "source_language": known["language"],
+        "split": "train" if known["metric"] == "loss" else "dev",
         "data": "",
     }
+    return tuple(map(row.get, SCORE_COLUMNS[len(WHO_COLUMNS) :]))
 
 
 def _settings(record: StageRecord | None) -> Mapping[str, Any]:

@@ -492,7 +492,7 @@ class LanguageTable:
         training."""
         return spread_note([trial.trained for trial in row.trials] for row in self.rows)
 
-    @property
+    @cached_property
     def facts_note(self) -> str:
         """Which rows were made with which facts; empty where all were with the same."""
         members: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -43,6 +44,7 @@ from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.frames import Snapshot, costs_frame
 from xlt_ray.report.labels import value_label
+from xlt_ray.report.ped_anova import TARGET_QUANTILE, Axis, ped_anova
 from xlt_ray.report.selection import pareto_front
 from xlt_ray.report.stats import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.tables import (
@@ -449,7 +451,6 @@ def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
     assert abs(above[:, 0].mean() - above[:, 1].mean()) < 0.005
 
 
-@pytest.mark.filterwarnings("ignore:Target and region quantiles")
 def test_equal_scores_have_no_importance() -> None:
     found = importances([(parameters, 0.5) for parameters, _ in points_of(20)], maximize=True)
     assert {importance.share for importance in found.values()} == {0.0}
@@ -462,11 +463,35 @@ def test_importance_looks_at_the_end_that_is_better() -> None:
     assert importances(falling, maximize=False) == importances(rising, maximize=True)
 
 
-def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = importances(points_of(20), maximize=True)
-    monkeypatch.setattr("xlt_ray.report.effects._Range", FloatDistribution)
-    monkeypatch.setattr("xlt_ray.report.effects._Options", CategoricalDistribution)
-    assert importances(points_of(20), maximize=True) == quick
+@pytest.mark.parametrize(("num", "digits"), [(12, 3), (60, 1)])
+def test_importances_are_those_of_optuna(num: int, digits: int) -> None:
+    """Also of a sample in which points and scores occur several times."""
+    draw = random.Random(num)
+    values = [(parameters, round(score, digits)) for parameters, score in points_of(num)]
+    drawn = draw.choices(range(num), k=num)
+    numbers = {
+        name: [float(parameters[name]) for parameters, _ in values] for name in ("layer", "rate")
+    }
+    models = [parameters["model"] for parameters, _ in values]
+    distributions: dict[str, Any] = {
+        name: FloatDistribution(min(column), max(column), log=name == "rate")
+        for name, column in numbers.items()
+    } | {"model": CategoricalDistribution(sorted(set(models)))}
+    study = optuna.create_study(direction="maximize")
+    for number in drawn:
+        params = {name: column[number] for name, column in numbers.items()}
+        params |= {"model": models[number]}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=distributions, value=values[number][1]
+            )
+        )
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
+    axes = [*map(Axis.of_numbers, numbers.values()), Axis.of_options(models)]
+    scores = np.array([score for _, score in values])
+    (found,) = ped_anova(axes, np.array([drawn]), scores[[drawn]])
+    expected = evaluator.evaluate(study)
+    assert dict(zip([*numbers, "model"], found, strict=True)) == pytest.approx(expected)
 
 
 def test_importance_of_few_configurations_or_without_choice_is_not_reported() -> None:

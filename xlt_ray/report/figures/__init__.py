@@ -92,6 +92,8 @@ def rendered(canvas: Any) -> tuple[bytes, bytes]:
     """A drawn canvas as SVG and PNG."""
     svg, png = io.BytesIO(), io.BytesIO()
     canvas.savefig(svg, format="svg", metadata=dict.fromkeys(_SVG_METADATA))
+    # Places stay as they are: making a layout draws everything once more.
+    canvas.set_layout_engine("none")
     canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
     # The document type is an address elsewhere, and browsers need none.
     drawing = svg.getvalue()
@@ -132,8 +134,11 @@ def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def csv_of(frame: pd.DataFrame) -> str:
     """A frame as CSV; what would be a formula is text."""
     safe = frame.rename(columns=as_text)
-    others = safe.select_dtypes(exclude=["number", "bool", "boolean"])
-    safe[others.columns] = others.map(as_text)
+    for name, column in safe.select_dtypes(exclude=["number", "bool", "boolean"]).items():
+        texts = {value: as_text(value) for value in column.unique() if isinstance(value, str)}
+        changed = {value: text for value, text in texts.items() if text != value}
+        if changed:
+            safe[name] = column.map(lambda value, changed=changed: changed.get(value, value))
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xlt_ray.ledger import TrialView
 from xlt_ray.report import figures as base
 from xlt_ray.report.effects import (
     MIN_POINTS,
-    TARGET_QUANTILE,
     Effects,
     drawn_series,
     importances_csv,
@@ -24,6 +24,7 @@ from xlt_ray.report.effects import (
 from xlt_ray.report.figures import Figure, figure_of, new_canvas
 from xlt_ray.report.frames import Snapshot, in_utc
 from xlt_ray.report.labels import is_absent, is_number, parameter_names, short_names, value_label
+from xlt_ray.report.ped_anova import TARGET_QUANTILE
 from xlt_ray.report.selection import pareto_front
 from xlt_ray.report.tables import LanguageTable
 from xlt_ray.store.record import StageRecord
@@ -241,6 +242,7 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
     if len(rows) < MIN_ROWS or not parameters:
         return None
     from matplotlib import colormaps
+    from matplotlib.collections import LineCollection
 
     source = table.source_language
     at_source = [row.cells[source].mean if source in row.cells else None for row in rows]
@@ -249,16 +251,19 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
     left_out = len(table.parameters) - len(parameters)
     with new_canvas(0.9 * len(drawn) + 0.6, 3.6) as (figure, axes):
         shades = colormaps["cividis_r"]
+        lines = np.array([axis.heights for axis in drawn]).T
+        goodness = lines[:, -1] if table.is_higher_better else 1 - lines[:, -1]
+        colors = shades(PALEST + (1 - PALEST) * goodness)
+        points = np.stack(np.broadcast_arrays(np.arange(len(drawn)), lines), axis=-1)
         # The best are drawn last, over the others.
-        for number in reversed(range(len(rows))):
-            heights = [axis.heights[number] for axis in drawn]
-            shade = heights[-1] if table.is_higher_better else 1 - heights[-1]
-            color = shades(PALEST + (1 - PALEST) * shade)
-            style = {"color": color, "ms": 2.5, "lw": 1.0, "alpha": 0.6}
-            if number == 0:
-                style = {"color": base.VERMILION, "ms": 4, "lw": 2.2}
-            has_marks = number == 0 or len(rows) <= MAX_MARKED
-            axes.plot(range(len(drawn)), heights, marker="o" if has_marks else None, **style)
+        worse = slice(len(rows), 0, -1)
+        axes.add_collection(
+            LineCollection([*points[worse]], colors=colors[worse], lw=1.0, alpha=0.6)
+        )
+        if len(rows) <= MAX_MARKED:
+            marks = colors[worse].repeat(len(drawn), axis=0)
+            axes.scatter(*points[worse].reshape(-1, 2).T, s=6, color=marks, alpha=0.6, zorder=2)
+        axes.plot(*points[0].T, marker="o", color=base.VERMILION, ms=4, lw=2.2)
         for place, axis in enumerate(drawn):
             axes.axvline(place, color=base.GREY, lw=0.9, zorder=0)
             for height, text in axis.ticks:
