@@ -31,11 +31,11 @@ SWEEP = {
         "epochs": 1,
         "batch_size": 16,
         "max_length": 32,
-        "learning_rate": 1e-3,
+        "learning_rate": {"choice": [1e-3, 2e-3]},
         "evaluations": 1,
     },
     "objective": {"metric": "accuracy", "languages": "source"},
-    "search": {"trials": 2, "sampler": "random", "concurrent": 2},
+    "search": {"trials": 2, "sampler": "grid", "concurrent": 2},
 }
 MOMENT = "moment:"
 
@@ -94,6 +94,7 @@ def run_product(home: Path) -> None:
     ):
         setattr(owner, name, noting(getattr(owner, name), moment))
     runner.run(load_sweep(SWEEP), Home(home), Reporter())
+    note("sweep ended")
 
 
 def run_peer(folder: Path) -> None:
@@ -128,6 +129,7 @@ def run_peer(folder: Path) -> None:
         tune_config=tune.TuneConfig(num_samples=2),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0, callbacks=[Noting()]),
     ).fit()
+    note("sweep ended")
 
 
 SIDES = {"xlt-ray": run_product, "bare Ray Tune": run_peer}
