@@ -8,8 +8,13 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from xlt_ray.training.process_group import listen
@@ -31,22 +36,42 @@ print(json.dumps({
         for one in process.net_connections()
         if one.status == psutil.CONN_LISTEN
     ],
+    "processes": {one.pid: one.name() for one in here.children(recursive=True)},
     "left behind": sorted(one for one in os.environ if "CLUSTER" in one),
 }))
 """
 
 
-def test_ray_that_a_sweep_starts_listens_on_loopback_alone() -> None:
+@pytest.fixture(scope="module")
+def seen() -> Iterator[dict[str, Any]]:
+    """What a driver saw of the Ray that it has started, after it has ended."""
     variables = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", LISTENING],
-        capture_output=True,
-        text=True,
-        env=variables,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    # Paths of sockets are short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        done = subprocess.run(
+            [sys.executable, "-c", LISTENING],
+            capture_output=True,
+            text=True,
+            env={**variables, "RAY_TMPDIR": folder},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        yield {**json.loads(done.stdout.splitlines()[-1]), "files": os.listdir(folder)}
+
+
+def test_nothing_of_the_ray_that_a_sweep_starts_outlives_it(seen: dict[str, Any]) -> None:
+    assert {"raylet", "gcs_server"} < set(seen["processes"].values())
+    left = []
+    for number, name in seen["processes"].items():
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(number))
+            if process.status() != psutil.STATUS_ZOMBIE and process.name() == name:
+                left.append(name)
+    assert left == []
+    assert seen["files"] == []
+
+
+def test_ray_that_a_sweep_starts_listens_on_loopback_alone(seen: dict[str, Any]) -> None:
     assert len(seen["listening"]) >= 5, "gcs, raylet, agent, worker and driver"
     for text in (seen["address of a worker"], *seen["listening"]):
         address = ipaddress.ip_address(text.removeprefix("::ffff:"))

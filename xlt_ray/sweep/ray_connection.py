@@ -160,6 +160,9 @@ def _private_folder() -> Path:
     def remove() -> None:
         import ray
 
+        # Ray asks its processes one by one to end, and waits a second for the autoscaler's monitor
+        # before it kills it.
+        _kill_children(str(folder), "monitor.py")
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -178,11 +181,13 @@ def end_own_ray() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kill_children(folder: str = "") -> None:
-    """Kill the processes that this one has started, or those with this folder in their command."""
+def _kill_children(*parts: str) -> None:
+    """Kill the processes that this one has started and that have all of these parts in their
+    command."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if not folder or any(folder in part for part in process.cmdline()):
+            command = " ".join(process.cmdline())
+            if all(part in command for part in parts):
                 process.kill()
 
 
