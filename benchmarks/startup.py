@@ -77,6 +77,8 @@ class Reporter:
     def finished(self, view: Any) -> None:
         note("a trial complete")
 
+    def timed(self, line: str) -> None: ...
+
     def warned(self, message: str) -> None:
         print(message, file=sys.stderr)
 

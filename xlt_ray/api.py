@@ -301,6 +301,8 @@ class _PythonWarnings:
 
     def finished(self, view: TrialView) -> None: ...
 
+    def timed(self, line: str) -> None: ...
+
     def warned(self, message: str) -> None:
         warnings.warn(message, stacklevel=2)
 

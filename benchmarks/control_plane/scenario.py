@@ -79,6 +79,8 @@ class QuietReporter:
 
     def finished(self, view: TrialView) -> None: ...
 
+    def timed(self, line: str) -> None: ...
+
     def warned(self, message: str) -> None:
         self.warnings.append(message)
 

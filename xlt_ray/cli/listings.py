@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.diagnostics import DIAGNOSTICS
@@ -33,7 +34,8 @@ Row = dict[str, Any]
 def unreadable_row(name: str, problem: str) -> Row:
     """:func:`status_row` of a sweep whose ledger cannot be read."""
     unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None}
-    return {"name": name, **unknown, "is_running": False, "left_nodes": [], "problem": problem}
+    state: Row = {"is_running": False, "seconds_left": None, "left_nodes": []}
+    return {"name": name, **unknown, **state, "problem": problem}
 
 
 def status_row(ledger: Ledger) -> Row:
@@ -56,9 +58,18 @@ def status_row(ledger: Ledger) -> Row:
             "params": dict(best.trial.assignment),
         },
         "is_running": bool(ledger.driver),
+        "seconds_left": _seconds_left(ledger),
         "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
         "problem": None,
     }
+
+
+def _seconds_left(ledger: Ledger) -> float | None:
+    """Until the sweep ends, as its living driver last said; None if that is unknown."""
+    heartbeat = ledger.heartbeat
+    if heartbeat is None or heartbeat.driver != ledger.driver or heartbeat.left_s is None:
+        return None
+    return max(heartbeat.left_s - (time.time() - heartbeat.time), 0.0)
 
 
 def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing) -> Row:

@@ -34,6 +34,8 @@ NUMBERS_SHOWN = 20
 """Most trials that the summary names for one cause of failure."""
 AGAIN_S = 120.0
 """A log has a line about each trial at least this often."""
+TIMED_S = 600.0
+"""A log says this often how long the sweep still takes."""
 
 
 @contextmanager
@@ -57,6 +59,7 @@ class LineReporter:
         self._clock = clock
         self._printed: dict[int, tuple[str, float]] = {}
         """The last line about a running trial, and when it was printed."""
+        self._timed_s = -TIMED_S
 
     def begun(self, view: TrialView) -> None:
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
@@ -72,6 +75,11 @@ class LineReporter:
     def finished(self, view: TrialView) -> None:
         self._print(view.number, outcome(view))
         del self._printed[view.number]
+
+    def timed(self, line: str) -> None:
+        if line and self._clock() - self._timed_s >= TIMED_S:
+            self._timed_s = self._clock()
+            _echo(line)
 
     def _print(self, number: int, line: str) -> None:
         _echo(f"trial {number} {line}")
@@ -93,6 +101,7 @@ class TableReporter:
         """Trials by number, and what each does."""
         self._latest: deque[TrialView] = deque(maxlen=SHOWN)
         self._num_ended = 0
+        self._time_left = ""
 
     def begun(self, view: TrialView) -> None:
         self._running[view.number] = view, "begins"
@@ -106,6 +115,9 @@ class TableReporter:
         self._latest.append(view)
         self._num_ended += 1
 
+    def timed(self, line: str) -> None:
+        self._time_left = line
+
     def warned(self, message: str) -> None:
         # Above the table, and it stays there.
         self._console.print(Text(f"warning: {redacted(message)}", "yellow"))
@@ -117,7 +129,7 @@ class TableReporter:
         ended = sorted(self._latest, key=lambda view: -view.number)[: SHOWN - len(running)]
         table = Table(
             title=f"{self._name}: {self._num_ended} trials ended in this run, "
-            f"at most {self._most} in all",
+            f"at most {self._most} in all" + f"; {self._time_left}" * bool(self._time_left),
             title_justify="left",
             expand=True,
         )

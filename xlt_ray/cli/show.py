@@ -59,8 +59,14 @@ def status(
 def _driver(row: dict[str, Any]) -> str:
     if not row["is_running"]:
         return ""
+    from xlt_ray.sweep.budget import shown_duration
+
     excluded = ", ".join(row["left_nodes"])
-    return f"running without node {excluded}" if excluded else "running"
+    left_s = row["seconds_left"]
+    return "running" + (
+        f" without node {excluded}" * bool(excluded)
+        + (f", about {shown_duration(left_s)} left" if left_s is not None else "")
+    )
 
 
 def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:

@@ -212,12 +212,22 @@ class AshaStop(ConfigModel):
 
 
 class Budget(ConfigModel):
+    """A trial starts if it can finish inside the budget. When the budget is used up, running trials
+    save their progress and end; they continue with a larger budget."""
+
     gpu_hours: float | None = Field(default=None, gt=0)
-    """No further trial starts once trials have held GPUs for this many GPU-hours. The whole life of
-    their processes counts, failed attempts included. Trials without GPUs count nothing; limit such
-    a sweep by hours."""
+    """Most GPU-hours for which trials may hold GPUs. The whole life of their processes counts,
+    failed attempts included. Trials without GPUs count nothing; limit such a sweep by hours."""
     hours: float | None = Field(default=None, gt=0)
-    """No further trial starts this many hours after the first one started."""
+    """Most hours after the first trial started."""
+    confirm_share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of both that the sweep leaves for xlt confirm."""
+
+    @model_validator(mode="after")
+    def _share_of_something(self) -> Budget:
+        if self.confirm_share and self.gpu_hours is None and self.hours is None:
+            raise ValueError("confirm_share needs gpu_hours or hours")
+        return self
 
 
 class Store(ConfigModel):

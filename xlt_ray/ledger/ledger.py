@@ -304,8 +304,7 @@ class Ledger:
 
     def trials(self) -> list[TrialView]:
         """All trials, by number; time of running trials counts up to the last heartbeat."""
-        noted = self.study.user_attrs.get(HEARTBEAT)
-        heartbeat = None if noted is None else from_fields(Heartbeat, noted)
+        heartbeat = self.heartbeat
         return [self._view(trial, heartbeat) for trial in self.study.get_trials(deepcopy=False)]
 
     def standings(self) -> dict[int, Standing]:
@@ -470,9 +469,16 @@ class Ledger:
         """Note :attr:`~xlt_ray.ledger.views.TrialView.occupied`."""
         self._trial(number).set_user_attr(OCCUPIED, asdict(occupied))
 
-    def record_heartbeat(self, time: float) -> None:
-        """Note that this driver and its trials are at work at ``time`` (seconds since 1970)."""
-        self.note(HEARTBEAT, asdict(Heartbeat(self.driver, time)))
+    def record_heartbeat(self, time: float, left_s: float | None = None) -> None:
+        """Note that this driver and its trials are at work at ``time`` (seconds since 1970), and
+        how many seconds the sweep still takes."""
+        self.note(HEARTBEAT, asdict(Heartbeat(self.driver, time, left_s)))
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """The last heartbeat of a driver, living or dead."""
+        noted = self.study.user_attrs.get(HEARTBEAT)
+        return None if noted is None else from_fields(Heartbeat, noted)
 
     def report(self, number: int, examples: int, value: float) -> bool:
         """Note the objective metric at a point of the target stage; False if it was known."""

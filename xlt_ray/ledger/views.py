@@ -86,6 +86,8 @@ class Heartbeat:
     driver: str
     time: float
     """Seconds since 1970, by the clock of that driver."""
+    left_s: float | None = None
+    """Seconds that the sweep then still took; None if that was unknown."""
 
 
 @dataclass(frozen=True)

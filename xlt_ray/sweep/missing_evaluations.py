@@ -89,6 +89,9 @@ class MissingEvaluations:
             self.new_stages[stage.key] = stage
         return False
 
+    def keeps_progress(self, number: int) -> bool:
+        return True
+
     def finish(self, number: int, report: Report | None) -> None:
         self._running.discard(number)
         if report is None or report.kind != "complete":

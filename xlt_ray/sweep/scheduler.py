@@ -17,10 +17,11 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView
 from xlt_ray.store.record import Role, Score, values_by_language
+from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.storage import patient
 from xlt_ray.store.store import StageStore
-from xlt_ray.sweep.budget import BudgetTracker
+from xlt_ray.sweep.budget import BudgetTracker, shown_duration
 from xlt_ray.sweep.failures import PERMANENT, RepeatedFailures, bug_signature, reason_to_stop
 from xlt_ray.sweep.quota import QuotaManager
 from xlt_ray.sweep.tasks import (
@@ -207,10 +208,14 @@ class TrialScheduler:
         self._waits_for_space = False
         self.stopped_by = ""
         self.num_deferred = 0
-        """Trials that were asked ahead and will not start in this run."""
+        """Trials that were asked ahead, or ended with their progress, and wait for a later run."""
+        self._leaving: set[int] = set()
+        """Running trials that end with their progress, for a later run."""
+        self._lacks_budget = False
+        """Whether the next trial does not fit into the budget, and none is running."""
         self._is_exhausted = False
         self._halving = halving_of(sweep, facts)
-        self._budget = BudgetTracker(sweep.settings, ledger, self._planner.num_gpus)
+        self._budget = BudgetTracker(ledger, self._planner)
 
     # -- starting trials --------------------------------------------------------------
 
@@ -237,7 +242,7 @@ class TrialScheduler:
             number = self._queue.peek()
             if number is not None:
                 task = self._waiting[number]
-                if not self._has_space(task):
+                if not (self._has_space(task) and self._fits_budget(task)):
                     return None
                 self._running[number] = self._waiting.pop(number)
                 self._queue.start(number)
@@ -253,13 +258,23 @@ class TrialScheduler:
         self._queue.add(task.number)
 
     def _defer(self) -> None:
-        """If no further trial may start, drop those that were asked ahead. They stay RUNNING in the
-        ledger and start in a later run, with more budget or without the bug."""
+        """If no further trial may start, drop those that wait. They stay RUNNING in the ledger and
+        start in a later run, with more budget or without the bug; a bug does not keep those that
+        have begun."""
+        if not self._running and (number := self._queue.peek()) is not None:
+            self._lacks_budget |= not self._fits_budget(self._waiting[number])
         if self._is_closed_to_new_trials:
-            for number in [n for n in self._waiting if not self.ledger.has_begun(n)]:
+            lacks_budget = self._lacks_budget or self._budget.is_used_up
+            for number in [
+                n for n in self._waiting if lacks_budget or not self.ledger.has_begun(n)
+            ]:
                 self._queue.remove(number)
                 del self._waiting[number]
                 self.num_deferred += 1
+
+    def _fits_budget(self, task: TrialTask) -> bool:
+        """Whether a waiting trial can finish inside the budget, beside those that run."""
+        return self._budget.has_room(task.number, self._missing_stages(task))
 
     def _fail_broken(self, numbers: Iterable[int]) -> None:
         """Fail those of these waiting trials that need a stage which failed in two trials."""
@@ -307,8 +322,8 @@ class TrialScheduler:
         if self.stopped_by:
             return True
         self._defer()
-        if not self._waiting and not self._is_exhausted:
-            self._ask_trial()
+        if not self._waiting and not self._is_exhausted and self._ask_trial():
+            self._defer()
         return not self._waiting and self._is_exhausted
 
     @property
@@ -332,13 +347,16 @@ class TrialScheduler:
         if self.repeated_bug:
             return f"several trials failed alike: {self.repeated_bug}"
         if self.is_out_of_budget:
-            return f"the budget is used up; trials that wait for more of it: {self.num_deferred}"
+            return (
+                f"the budget has no room for another trial ({self._budget.describe()} used); "
+                f"trials that wait for more of it: {self.num_deferred}"
+            )
         return ""
 
     @property
     def _is_closed_to_new_trials(self) -> bool:
         """Whether no further trial may start; started trials run to their end."""
-        return self._budget.is_over or bool(self.repeated_bug)
+        return self._lacks_budget or self._budget.is_used_up or bool(self.repeated_bug)
 
     @property
     def num_running(self) -> int:
@@ -368,27 +386,50 @@ class TrialScheduler:
         return next(iter(self._missing_keys(task)), None)
 
     def _missing_keys(self, task: TrialTask) -> list[str]:
-        """Keys of the stages after the last one of the path that is in the store."""
-        missing: list[str] = []
+        return [stage.key for stage in self._missing_stages(task)]
+
+    def _missing_stages(self, task: TrialTask) -> list[Stage]:
+        """The stages after the last one of the path that is in the store."""
+        missing: list[Stage] = []
         for stage in reversed(stages_to_run(task.path)):
             if self._is_stored(stage):
                 break
-            missing.append(stage.key)
+            missing.append(stage)
         return missing[::-1]
 
     # -- handling reports -------------------------------------------------------------
 
     def on_report(self, number: int, report: Report) -> bool:
-        """Record what happened in a trial; True if the trial is to be stopped early."""
+        """Record what happened in a trial; True if the trial is to end now, early or
+        (:meth:`keeps_progress`) with its progress."""
         self._confirm_ownership()
         self._read_replies()
-        self._budget.record_heartbeat()
+        self._budget.note_progress(number, report)
+        if self._budget.is_heartbeat_due:
+            self._show_time_left()
         if report.kind == "lost":
             self._budget.release(number)
         if report.kind == "begun":
-            self._budget.begin(number, since_s=report.occupied_s)
+            missing = self._missing_stages(self._running[number])
+            self._budget.begin(number, missing, since_s=report.occupied_s)
             self._begin(number)
             return False
+        if self._record_report(number, report):
+            return True
+        if self._budget.is_used_up:
+            if not self._leaving:
+                self.reporter.warned(
+                    "the budget is used up: running trials save their progress and end"
+                )
+            self._leaving.add(number)
+        return number in self._leaving
+
+    def keeps_progress(self, number: int) -> bool:
+        """Whether a trial that ends now saves its progress first."""
+        return number in self._leaving
+
+    def _record_report(self, number: int, report: Report) -> bool:
+        """Record a report of a running trial; True if the trial is to be stopped early."""
         if report.kind == "retrying":
             self.ledger.begin_attempt(number)
         view = self.ledger.trial(number)
@@ -437,6 +478,8 @@ class TrialScheduler:
         self._budget.release(number)
         if report is None or report.kind != "complete":
             self._quota.list_again()
+        is_left = number in self._leaving
+        self._leaving.discard(number)
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
@@ -447,6 +490,13 @@ class TrialScheduler:
             except TrialFailure as failure:
                 bug = failure.message
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
+            else:
+                self._budget.note_complete(number)
+        elif is_left:
+            # It stays RUNNING in the ledger, and the next run continues it.
+            self._show(task, "interrupted")
+            self.num_deferred += 1
+            return
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
                 bug = bug_signature(report.message, report.log)
@@ -487,6 +537,22 @@ class TrialScheduler:
             self.reporter.warned, FLUSH_TIMEOUT_S if is_finished else NO_REPLY_TIMEOUT_S
         )
         self._read_replies()
+
+    def _show_time_left(self) -> None:
+        left_s = self._budget.record_heartbeat(self._num_to_start())
+        left = "" if left_s is None else f"about {shown_duration(left_s)} left"
+        self.reporter.timed(", ".join(filter(None, (left, self._budget.describe()))))
+        self.sync.show_time_left(left)
+
+    def _num_to_start(self) -> int:
+        """How many trials have not started, at most."""
+        if self._is_exhausted:
+            return len(self._waiting)
+        search = self.sweep.settings.search
+        num_started = sum(
+            view.is_finished or view.number in self._running for view in self.ledger.trials()
+        )
+        return max(search.trials * search.seeds - num_started, 0)
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)

@@ -163,6 +163,9 @@ class ProgressReporter(Protocol):
 
     def finished(self, view: TrialView) -> None: ...
 
+    def timed(self, line: str) -> None:
+        """How long the sweep still takes, and what it has spent; called every minute."""
+
     def warned(self, message: str) -> None: ...
 
 
@@ -200,11 +203,15 @@ class Planner:
         trial = self.trial(view.assignment)
         return trial.model_dump(mode="json"), self.path(trial, view.seed)
 
+    def model(self, view: TrialView) -> str:
+        """The name of a trial's model."""
+        return self.trial(view.assignment).model.name
+
     def num_gpus(self, view: TrialView) -> float:
         """The GPUs that a trial occupies."""
         resources = self.sweep.settings.resources
         if resources.by_model:
-            resources = resources.of(self.trial(view.assignment).model.name)
+            resources = resources.of(self.model(view))
         return resources.workers * resources.gpus_per_worker
 
 

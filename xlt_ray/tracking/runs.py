@@ -122,6 +122,7 @@ class Tracker:
         tags = {
             "mlflow.note.content": content.sweep_note(ledger, best_run),
             "xlt.selection": self._selection,
+            "xlt.time_left": "",
             "xlt.best_trial": "" if best is None else str(best.trial.number),
             "xlt.best_configuration": "" if best is None else str(best.configuration),
         }
@@ -130,6 +131,12 @@ class Tracker:
         ended = max(filter(None, (trial.ended for trial in trials)), default=None)
         moment = _ms(ended if going == "FINISHED" else None)
         parent.set_status(going, moment)
+
+    def show_time_left(self, text: str) -> None:
+        """Show on the sweep's run how long the sweep still takes."""
+        parent = self.experiment.find(self._parent)
+        if parent is not None:
+            parent.write({"xlt.time_left": text})
 
     def _lay_out(self, parameters: Iterable[str]) -> None:
         """Have the view that ``xlt ui`` opens show these parameters, too."""

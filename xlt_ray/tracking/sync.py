@@ -36,7 +36,7 @@ NO_REPLY_TIMEOUT_S = 20.0
 FLUSH_TIMEOUT_S = 120.0
 """Longest wait where MLflow answers and the sweep ran to its end."""
 
-Job = int | Literal["start", "end"]
+Job = int | Literal["start", "time left", "end"]
 """What the thread does next: a trial by its number, or something about the whole sweep."""
 
 
@@ -80,6 +80,8 @@ class MlflowSync:
         """Trials that are dirty or at work, as the driver last described them."""
         self._points: dict[int, list[Point]] = defaultdict(list)
         """What these trials reported to this driver."""
+        self._time_left: str | None = None
+        """None once it is shown."""
         self._ending: tuple[LedgerSnapshot, Going] | None = None
         self._shown: dict[int, tuple[TrialSnapshot, TrackedRun]] = {}
         """What the runs of trials at work show already; the thread's own."""
@@ -128,6 +130,12 @@ class MlflowSync:
                 self._points[number] += points
                 self._mark(number)
 
+    def show_time_left(self, text: str) -> None:
+        """How long the sweep still takes."""
+        with self._changed:
+            self._time_left = text
+            self._changed.notify_all()
+
     def end(self, ledger: LedgerSnapshot, going: Going) -> None:
         """The sweep has ended, or (KILLED) goes on at its next start."""
         with self._changed:
@@ -144,6 +152,10 @@ class MlflowSync:
     def num_dirty(self) -> int:
         """How many runs MLflow does not show as they are; those that the start compares are one."""
         return (not self._is_started) + len(self._dirty) + (self._ending is not None)
+
+    @property
+    def _has_job(self) -> bool:
+        return bool(self.num_dirty) or self._time_left is not None
 
     def flush(self, say: Callable[[str], None], timeout_s: float) -> None:
         """Wait until MLflow shows everything, then close.
@@ -199,10 +211,10 @@ class MlflowSync:
         self._opened.set_result(None)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self.num_dirty or self._is_closed)
+                self._changed.wait_for(lambda: self._has_job or self._is_closed)
                 if self._is_closed:
                     return
-                first: Job = next(iter(self._dirty), "end")
+                first: Job = next(iter(self._dirty), "end" if self._ending else "time left")
                 job = first if self._is_started else "start"
                 marks = self._dirty.get(job, 0) if isinstance(job, int) else 0
             if self._is_answered(job):
@@ -218,6 +230,10 @@ class MlflowSync:
                 self._show(job)
             elif job == "start":
                 do_all(lambda: self._tracker.begin(self._ledger, self._config), self._catch_up)
+            elif job == "time left":
+                # After an outage the next one is shown.
+                text, self._time_left = self._time_left, None
+                self._tracker.show_time_left(text or "")
             elif self._ending is not None:
                 self._tracker.end(*self._ending)
         except TrackingOutage as error:
@@ -247,6 +263,8 @@ class MlflowSync:
             self._is_started = True
         elif job == "end":
             self._ending = None
+        elif job == "time left":
+            pass
         elif (left := self._dirty.pop(job) - marks) > 0:
             self._dirty[job] = left
         elif self._trials[job].standing != "running":

@@ -41,6 +41,7 @@ class RecordingSync:
     trials: dict[str, TrialSnapshot] = field(default_factory=dict)
     points: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
     ends: list[tuple[str, float]] = field(default_factory=list)
+    time_left: list[str] = field(default_factory=list)
     answers: Replies = field(default_factory=Replies)
     is_slow: bool = False
 
@@ -62,6 +63,9 @@ class RecordingSync:
         self, number: int, examples: int, metrics: Mapping[str, float], time_ms: int | None
     ) -> None:
         self.points.append((f"run {number}", examples, metrics))
+
+    def show_time_left(self, text: str) -> None:
+        self.time_left.append(text)
 
     def end(self, ledger: LedgerSnapshot, status: str) -> None:
         self.ends.append((status, 0.0))
@@ -91,6 +95,9 @@ class RecordingReporter:
 
     def finished(self, view: TrialView) -> None:
         self.lines.append(("finished", view.number, view.state))
+
+    def timed(self, line: str) -> None:
+        self.lines.append(("timed", -1, line))
 
     def warned(self, message: str) -> None:
         self.lines.append(("warned", -1, message))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sweep.conftest import Driver, Start
+from tests.unit.sweep.conftest import Driver, Start, scores_of
 from xlt_ray.cli.listings import status_row
 from xlt_ray.config.retry_policy import RepeatedBug
 from xlt_ray.config.sweep import Budget
@@ -22,6 +22,8 @@ SAME_BUG = RepeatedBug().times
 ONE_GPU = "resources={workers: 1, gpus_per_worker: 1}"
 ALONE = ("intermediate=null", ONE_GPU)
 """No trial shares a stage with another."""
+FOUR = (*ALONE, "target.learning_rate={choice: [1e-5, 1e-4, 1e-3, 1e-2]}")
+"""The same, with four configurations."""
 
 
 @pytest.fixture
@@ -67,6 +69,7 @@ def test_trials_asked_ahead_do_not_start_over_the_budget(start: Start, clock: li
     assert driver.scheduler.next_task() is None
     assert not driver.scheduler.is_finished
     assert not driver.scheduler.is_out_of_budget, "the first is still at work"
+    # It ends before it has heard that it is to end.
     driver.finish(first)
     assert driver.scheduler.next_task() is None
     assert driver.scheduler.is_done
@@ -94,18 +97,132 @@ def test_deferred_trials_start_in_a_run_with_a_larger_budget(
     assert not driver.scheduler.is_out_of_budget
 
 
-def test_a_started_trial_continues_over_the_budget(start: Start) -> None:
-    driver = start("search.trials=2", *ALONE)
-    waiting, working = driver.next(), driver.next()
-    driver.begin(working)
-    budget(driver, hours=1e-9)
-    assert driver.next().number == working.number
-    assert driver.scheduler.next_task() is None
-    driver.complete(working)
+def test_running_trials_end_with_their_progress_when_the_budget_is_used_up(
+    start: Start, clock: list[float]
+) -> None:
+    driver = start("search.trials=2", *ALONE, f"budget.gpu_hours={100 / 3600}")
+    tasks = [driver.begin_next(), driver.begin_next()]
+    clock[0] += 49
+    assert not any(tick(driver, task) for task in tasks)
+    clock[0] += 2
+    for task in tasks:
+        assert tick(driver, task)
+        assert driver.scheduler.keeps_progress(task.number)
+        assert driver.end(task, "ticked").state == "running", "the next run continues it"
+        assert driver.sync.status[f"run {task.number}"] == "interrupted"
     assert driver.scheduler.is_done
+    assert driver.scheduler.is_out_of_budget
+    driver.restart()
+    assert driver.scheduler.is_done, "a restart knows what was spent"
+    budget(driver, gpu_hours=1.0)
+    assert driver.complete(driver.next()).number == tasks[0].number
+
+
+def test_a_trial_that_has_begun_waits_for_more_budget(start: Start) -> None:
+    driver = start("search.trials=2", *ALONE)
+    asked, begun = driver.next(), driver.next()
+    driver.begin(begun)
+    budget(driver, hours=1e-9)
+    assert driver.scheduler.is_done
+    assert driver.scheduler.num_deferred == 2
     assert not driver.scheduler.is_finished
     budget(driver)
-    assert driver.next().number == waiting.number
+    assert [driver.next().number, driver.next().number] == [asked.number, begun.number]
+
+
+# -- what fits into the rest ------------------------------------------------------------------
+
+
+def take(driver: Driver, task: TrialTask, clock: list[float], seconds: float) -> None:
+    """Run a task, whose target stage takes so many seconds."""
+    driver.begin(task)
+    finish(driver, task, clock, seconds)
+
+
+def finish(
+    driver: Driver, task: TrialTask, clock: list[float], seconds: float, before: float = 0.0
+) -> None:
+    """Let a task end after so many more seconds of its target stage, which has taken ``before``,
+    and one of its evaluation."""
+    target, evaluate = (stage for stage in task.path if stage.kind in ("target", "evaluate"))
+    for stage, stage_s in ((target, seconds), (evaluate, 1.0)):
+        clock[0] += stage_s
+        driver.commit(stage, scores_of(0.5) if stage is evaluate else ())
+        taken_s = stage_s + before * (stage is target)
+        use = StageUse(stage.kind, stage.key, stage.label, False, stage.num_examples, taken_s)
+        report = Report("stage", stage=stage.kind, finished_stage=use)
+        driver.scheduler.on_report(task.number, report)
+    driver.end(task, "complete", scores=scores_of(0.5))
+
+
+def tick(driver: Driver, task: TrialTask, share: float = 0.0) -> bool:
+    """A heartbeat of the target stage; whether the trial is to end."""
+    target = next(stage for stage in task.path if stage.kind == "target")
+    seen = round(share * target.num_examples)
+    report = Report("ticked", stage="target", examples=seen, total_examples=target.num_examples)
+    return driver.scheduler.on_report(task.number, report)
+
+
+def test_a_trial_starts_only_if_it_can_finish_inside_the_budget(
+    start: Start, clock: list[float]
+) -> None:
+    driver = start("search.trials=4", *FOUR, f"budget.gpu_hours={250 / 3600}")
+    take(driver, driver.next(), clock, 99)
+    running = driver.begin_next()
+    assert driver.scheduler.next_task() is None, "150 GPU-seconds are left, and two take 200"
+    assert not driver.scheduler.is_done, "the running one may take less than it seems"
+    clock[0] += 40
+    assert not tick(driver, running, 0.9)
+    # The rest of the running one is 10 + 1 seconds, and 250 - 140 - 11 is less than 100.
+    assert driver.scheduler.next_task() is None
+    finish(driver, running, clock, 2, before=40)
+    driver.next()
+
+
+def test_a_sweep_ends_if_nothing_more_fits(start: Start, clock: list[float]) -> None:
+    driver = start("search.trials=4", *FOUR, f"budget.gpu_hours={150 / 3600}")
+    take(driver, driver.next(), clock, 99)
+    assert driver.scheduler.next_task() is None
+    assert driver.scheduler.is_done
+    assert driver.scheduler.is_out_of_budget
+    assert "no room for another trial (0.0278 of 0.0417 GPU-hours used)" in (
+        driver.scheduler.reason_to_end
+    )
+    driver.restart()
+    assert driver.scheduler.is_done, "the ledger knows what trials take"
+
+
+def test_a_share_is_kept_for_the_confirmation(start: Start, clock: list[float]) -> None:
+    driver = start("search.trials=4", *FOUR,
+                   f"budget={{gpu_hours: {300 / 3600}, confirm_share: 0.4}}")  # fmt: skip
+    take(driver, driver.next(), clock, 99)
+    assert driver.scheduler.next_task() is None, "100 of 180 are spent, and a trial takes 100"
+    budget(driver, gpu_hours=300 / 3600)
+    driver.next()
+
+
+def test_unknown_trials_count_as_a_tenth_of_the_budget(start: Start, clock: list[float]) -> None:
+    driver = start("search.trials=4", *FOUR, f"budget.gpu_hours={100 / 3600}")
+    driver.begin_next()
+    clock[0] += 44
+    driver.begin_next()
+    clock[0] += 1
+    assert driver.scheduler.next_task() is None, "46 are spent, and the first may take as long"
+
+
+def test_the_time_left_is_shown_every_minute(start: Start, clock: list[float]) -> None:
+    driver = start("search.trials=3", *FOUR, f"budget.gpu_hours={1000 / 3600}")
+    take(driver, driver.next(), clock, 99)
+    running = driver.begin_next()
+    clock[0] += HEARTBEAT_S
+    tick(driver, running, 0.4)
+    # 60 % of the running one, one more, and one that was not asked for.
+    assert driver.sync.time_left[-1] == "about 3 min left"
+    kind, _, line = driver.reporter.lines[-2]
+    assert (kind, line) == ("timed", "about 3 min left, 0.0444 of 0.278 GPU-hours")
+    heartbeat = driver.ledger.heartbeat
+    assert heartbeat is not None
+    assert heartbeat.left_s == pytest.approx(0.6 * 99 + 1 + 100, abs=0.1)
 
 
 def test_a_retry_does_not_start_over_the_budget(start: Start) -> None:
@@ -118,8 +235,6 @@ def test_a_retry_does_not_start_over_the_budget(start: Start) -> None:
     budget(driver, hours=1e-9)
     assert driver.scheduler.next_task() is None
     budget(driver)
-    driver.begin_next()
-    budget(driver, hours=1e-9)
     assert driver.next().number == again.number
 
 
@@ -150,7 +265,7 @@ def test_a_trial_counts_from_the_start_of_its_process_to_its_end(
     start: Start, clock: list[float]
 ) -> None:
     driver = start("search.trials=3", "resources={workers: 2, gpus_per_worker: 1}",
-               "intermediate=null", f"budget.gpu_hours={139 / 3600}")  # fmt: skip
+               "intermediate=null", f"budget.gpu_hours={180 / 3600}")  # fmt: skip
     task = driver.next()
     driver.scheduler.on_report(task.number, Report("begun", occupied_s=20.0))
     clock[0] += 5
@@ -163,23 +278,22 @@ def test_a_trial_counts_from_the_start_of_its_process_to_its_end(
     driver.finish(task)
     assert occupied(driver, task.number) == pytest.approx(70)
     assert spent(driver) == pytest.approx(140)
-    assert driver.scheduler.is_done, "the two that were asked ahead do not begin"
 
 
 def test_a_running_trial_counts_before_its_end(start: Start, clock: list[float]) -> None:
     driver = start("search.trials=3", *ALONE, f"budget.gpu_hours={50 / 3600}")
     driver.begin_next()
-    clock[0] += 49
+    clock[0] += 22
     driver.begin_next()
-    clock[0] += 1
+    clock[0] += 2
     assert driver.scheduler.next_task() is None
 
 
-@pytest.mark.parametrize(("gpu_seconds", "is_over"), [(1.4, True), (1.6, False)])
+@pytest.mark.parametrize(("gpu_seconds", "is_over"), [(2.4, True), (2.6, False)])
 def test_gpu_hours_depend_on_the_resources_of_the_model(
     start: Start, clock: list[float], gpu_seconds: float, is_over: bool
 ) -> None:
-    # Six seconds on a quarter of a GPU.
+    # Six seconds on a quarter of a GPU, and four more without the shared stage.
     driver = start(
         "resources={workers: 2, gpus_per_worker: 1,"
         " by_model: {'toy:2x64': {workers: 1, gpus_per_worker: 0.25}}}",
@@ -205,8 +319,9 @@ def test_an_attempt_that_ends_without_its_stage_counts(start: Start, clock: list
     assert occupied(driver, lost.number) == pytest.approx(40), "no process has its GPU meanwhile"
     assert driver.scheduler.next_task() is None
     driver.restart()
-    assert driver.next().number == lost.number, "it has begun"
     assert driver.scheduler.next_task() is None, "a restart knows what was spent"
+    budget(driver, gpu_hours=1.0)
+    assert driver.next().number == lost.number
 
 
 def test_a_trial_that_was_stopped_early_counts(start: Start, clock: list[float]) -> None:
@@ -292,8 +407,8 @@ def test_spent_hours_do_not_change_with_the_resources(start: Start, clock: list[
     resources = driver.sweep.settings.resources.model_copy(update={"workers": 4})
     settings = driver.sweep.settings.model_copy(update={"resources": resources})
     driver.sweep = replace(driver.sweep, settings=settings)
-    budget(driver, gpu_hours=39 / 3600)
-    assert driver.scheduler.next_task() is not None
+    budget(driver, gpu_hours=51 / 3600)
+    assert driver.scheduler.next_task() is not None, "ten seconds of four GPUs"
     assert spent(driver) == pytest.approx(10)
 
 
@@ -307,7 +422,7 @@ def test_an_old_ledger_counts_the_seconds_of_its_stages(start: Start) -> None:
     driver.ledger.tell_complete(number, 0.5)
     budget(driver, gpu_hours=59 / 3600)
     assert driver.scheduler.next_task() is None
-    budget(driver, gpu_hours=61 / 3600)
+    budget(driver, gpu_hours=80 / 3600)
     assert driver.scheduler.next_task() is not None
 
 
