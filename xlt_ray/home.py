@@ -107,6 +107,10 @@ class Home:
         """Where a sweep's processes leave a traceback when they hang."""
         return self.root / "hangs" / name
 
+    def requests(self, name: str) -> Path:
+        """What people ask of a sweep, until its driver has read it."""
+        return self.root / "requests" / name
+
     @property
     def tune(self) -> Path:
         """Ray Tune's own files; nothing is ever read from them."""
@@ -148,6 +152,7 @@ class Home:
             *damaged_copies(self.ledger_journal(name)),
             self.ledgers / f"{name}.lock",
             self.hangs(name),
+            self.requests(name),
             self.reports(name),
             self.tune / name,
         ]

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt_ray.cli import cluster, disk, export, prepare, reports, run, show
+from xlt_ray.cli import change, cluster, disk, export, prepare, reports, run, show
 from xlt_ray.errors import XltError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 COMMANDS = {
     "Run": (run.run, run.resume, run.stage, reports.confirm, cluster.submit),
+    "Change": (change.stop, change.pause, change.clone, change.set_),
     "Look": (
         *(show.status, show.trials, cluster.logs, reports.report, reports.compare, show.ui),
         *(export.export, export.predict, disk.gc, disk.rm),

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 def unreadable_row(name: str, problem: str) -> Row:
     """:func:`status_row` of a sweep whose ledger cannot be read."""
     unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None}
-    state: Row = {"is_running": False, "seconds_left": None, "left_nodes": []}
+    state: Row = {"is_running": False, "seconds_left": None, "left_nodes": [], "by_hand": []}
     return {"name": name, **unknown, **state, "problem": problem}
 
 
@@ -60,6 +60,7 @@ def status_row(ledger: Ledger) -> Row:
         "is_running": bool(ledger.driver),
         "seconds_left": _seconds_left(ledger),
         "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
+        "by_hand": list(map(str, ledger.by_hand)),
         "problem": None,
     }
 
@@ -106,7 +107,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
             }
             for stage in view.stages
         ],
-        **_fields(view, "mlflow_run_id", "retry_of", "facts"),
+        **_fields(view, "mlflow_run_id", "retry_of", "facts", "by_hand"),
         "commit": record.made_by.get("commit", "") if record else "",
         "versions": record.made_by.get("versions", {}) if record else {},
     }

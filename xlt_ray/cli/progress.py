@@ -184,8 +184,11 @@ def outcome(view: TrialView) -> str:
     if view.state == "complete":
         return f"complete: objective {view.objective:.4f}"
     if view.state == "pruned":
+        how = "stopped by hand" if "stopped" in view.by_hand else "stopped early"
+        if not view.curve:
+            return how
         step, value = view.curve[-1]
-        return f"stopped early at {step} examples: {value:.4f}"
+        return f"{how} at {step} examples: {value:.4f}"
     return f"failed: {view.cause}: {view.message}"
 
 

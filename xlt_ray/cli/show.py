@@ -52,7 +52,7 @@ def status(
         empty=f"no sweeps in {home.root}",
     )
     for row in rows:
-        for line in row["failures"]:
+        for line in (*row["failures"], *(f"by hand: {done}" for done in row["by_hand"])):
             typer.echo(f"{row['name']}: {line}")
 
 
@@ -137,7 +137,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 shown_number(row["objective"]),
                 *(row[name] or "" for name in supervision),
                 " · ".join(_made(stage, row["number"], ledger.name) for stage in row["stages"]),
-                row["cause"] or _notes(row["evidence"]),
+                "; ".join(filter(None, (row["by_hand"], row["cause"], _notes(row["evidence"])))),
             ]
             for row, labels in zip(rows, values, strict=True)
         ],

@@ -285,10 +285,16 @@ class SweepSpec:
     def document(self) -> Document:
         return self.space.document
 
-    def with_training_seed(self, seed: int) -> SweepSpec:
-        """The same sweep with another ``search.training_seed``."""
-        search = self.settings.search.model_copy(update={"training_seed": seed})
-        return replace(self, settings=self.settings.model_copy(update={"search": search}))
+    def setting(self, key: str) -> Any:
+        """The value of a setting, for example ``search.trials``."""
+        block, _, name = key.partition(".")
+        return getattr(getattr(self.settings, block), name)
+
+    def with_setting(self, key: str, value: Any) -> SweepSpec:
+        """The same sweep with another value, which is not checked, of a setting."""
+        block, _, name = key.partition(".")
+        changed = getattr(self.settings, block).model_copy(update={name: value})
+        return replace(self, settings=self.settings.model_copy(update={block: changed}))
 
     @property
     def is_oracle(self) -> bool:

@@ -16,6 +16,7 @@ from xlt_ray.ledger.access import (
     ledger_url,
     load_ledger,
     may_change,
+    may_change_key,
     open_ledger,
     sweep_of_ledger,
 )
@@ -40,6 +41,7 @@ from xlt_ray.ledger.made_with import (
     mixed_facts,
     starts_of,
 )
+from xlt_ray.ledger.requests import Request
 from xlt_ray.ledger.views import (
     LEFT_NODES,
     STANDINGS,

@@ -26,6 +26,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.ledger.ledger import Ledger
 from xlt_ray.ledger.made_with import MadeWith, begin
+from xlt_ray.ledger.requests import set_by_hand
 from xlt_ray.ledger.sampler import quiet
 from xlt_ray.store.canonical import differences
 from xlt_ray.store.lease import Holder, find_holder, try_acquire
@@ -185,16 +186,23 @@ def open_ledger(
         _refuse_other(ledger, sweep)
     if made_with is not None:
         ledger.news = begin(ledger, made_with, accept_changes=accept_changes)
-    ledger.note("sweep", _plain(sweep))
+    note_sweep(ledger, sweep)
     return ledger
 
 
+def note_sweep(ledger: Ledger, sweep: SweepSpec) -> None:
+    """Keep the resolved sweep in its ledger."""
+    ledger.note("sweep", _plain(sweep))
+
+
 def continued(sweep: SweepSpec, ledger: Ledger) -> SweepSpec:
-    """The sweep with the training seed of its ledger, unless it sets ``search.training_seed``; the
-    ledger may be older than that key."""
+    """The sweep as its ledger continues it: with the settings that were changed by hand, and with
+    the training seed of the ledger, unless the sweep sets ``search.training_seed``; the ledger may
+    be older than that key."""
+    sweep = set_by_hand(sweep, ledger.by_hand)
     if "training_seed" in sweep.settings.search.model_fields_set:
         return sweep
-    return sweep.with_training_seed(ledger.sweep["search"]["training_seed"])
+    return sweep.with_setting("search.training_seed", ledger.sweep["search"]["training_seed"])
 
 
 def load_ledger(home: Home, name: str) -> Ledger:
@@ -349,7 +357,12 @@ def changes_of(ledger: Ledger, sweep: SweepSpec) -> list[KeyChange]:
 
 def may_change(change: KeyChange) -> bool:
     """Whether a sweep may continue with this change."""
-    return change.path != "resources.precision" and change.path.startswith(MAY_CHANGE)
+    return may_change_key(change.path)
+
+
+def may_change_key(key: str) -> bool:
+    """Whether a sweep may continue with another value of a key."""
+    return key != "resources.precision" and key.startswith(MAY_CHANGE)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from xlt_ray.config.sweep import SweepSpec, completed
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats
+from xlt_ray.ledger.requests import BY_HAND, Request, requests_of
 from xlt_ray.ledger.sampler import (
     Configuration,
     Proposer,
@@ -34,8 +35,10 @@ from xlt_ray.ledger.sampler import (
     suggest,
 )
 from xlt_ray.ledger.views import (
+    CLONE_OF,
     OCCUPIED,
     OUTDATED,
+    STOPPED,
     AskedTrial,
     Heartbeat,
     Occupation,
@@ -243,6 +246,12 @@ def _unknown_trial(name: str, number: int, num_trials: int) -> LedgerError:
     return LedgerError(f"{name}: there is no trial {number}; {last}")
 
 
+def _clone_of(trial: FrozenTrial) -> list[Any] | None:
+    """Id of the request, and the trial that was cloned, of a configuration of by hand."""
+    clone_of: list[Any] | None = trial.user_attrs.get(CLONE_OF)
+    return clone_of
+
+
 LATE_RUNS = "mlflow_run_ids"
 """Attributes of the study: MLflow run IDs that arrived after their trial had ended.
 
@@ -307,6 +316,11 @@ class Ledger:
         heartbeat = self.heartbeat
         return [self._view(trial, heartbeat) for trial in self.study.get_trials(deepcopy=False)]
 
+    @property
+    def by_hand(self) -> list[Request]:
+        """What people asked and the driver carried out, in this order."""
+        return requests_of(self.study.user_attrs)
+
     def standings(self) -> dict[int, Standing]:
         """The standing of every trial, by number."""
         return standings(self.trials(), driver=self.driver)
@@ -340,6 +354,9 @@ class Ledger:
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial | None:
         """Start the next trial of the sweep and return it; None if there is none now.
 
+        Points that people asked for come before those of the sampler, which draws the same ones as
+        without them.
+
         Repeats follow the first trial of their configuration; with early stopping, once it is
         complete. In a race, the repeats of higher rungs follow when no configuration is left to
         ask. While :meth:`awaits_results`, more may follow when a trial ends.
@@ -347,7 +364,8 @@ class Ledger:
         pending = self._pending_of(sweep)
         for trial_to_repeat, repeat in pending.pop_missing_repeats():
             configuration = configuration_of(trial_to_repeat)
-            self._enqueue(dict(trial_to_repeat.params), configuration, repeat, sweep)
+            parameters, clone_of = dict(trial_to_repeat.params), _clone_of(trial_to_repeat)
+            self._enqueue(parameters, configuration, repeat, sweep, clone_of)
         if not pending.waiting:
             self._add_trial(sweep, model_bounds, pending)
         if not pending.waiting:
@@ -367,21 +385,35 @@ class Ledger:
     ) -> None:
         """Add the first trial of the next configuration, or the next trial of a race, if any."""
         configuration, search = pending.next_configuration, sweep.settings.search
-        if configuration < search.trials and not self.is_exhausted:
-            assignment = self._proposer.configuration(
-                configuration, sweep, pending.configurations, model_bounds
-            )
-            if assignment is not None:
-                parameters = parameters_of(sweep, assignment, model_bounds)
-                self._enqueue(parameters, configuration, 0, sweep)
-                return
-            self.is_exhausted = True
+        asked = pending.configurations
+        points = [request for request in self.by_hand if request.kind == "clone"]
+        num_clones = self._num_clones() if points else 0
+        # The sampler counts its own configurations.
+        number = configuration - num_clones
+        assignment: Assignment | None = None
+        clone_of = None
+        if num_clones < len(points):
+            point = points[num_clones]
+            clone_of = [point.id, point.trial]
+            assignment = self._proposer.around(point.values, number, sweep, asked, model_bounds)
+        elif number < search.trials and not self.is_exhausted:
+            assignment = self._proposer.configuration(number, sweep, asked, model_bounds)
+            self.is_exhausted = assignment is None
+        if assignment is not None:
+            parameters = parameters_of(sweep, assignment, model_bounds)
+            self._enqueue(parameters, configuration, 0, sweep, clone_of)
+            return
         rungs = seed_rungs(search.seeds, configuration)
         missing = next_repeats(pending.results, rungs, maximize=self.is_maximized)
         # One at a time: a driver that dies between two of them would change their order.
         for configuration, repeat in missing[:1]:
-            parameters = self._frozen(pending.number_of(configuration)).params
-            self._enqueue(dict(parameters), configuration, repeat, sweep)
+            first = self._frozen(pending.number_of(configuration))
+            self._enqueue(dict(first.params), configuration, repeat, sweep, _clone_of(first))
+
+    def _num_clones(self) -> int:
+        """How many of the points that people asked for have been asked."""
+        clones = map(_clone_of, self.study.get_trials(deepcopy=False))
+        return len({clone_of[0] for clone_of in clones if clone_of is not None})
 
     def awaits_results(self, sweep: SweepSpec) -> bool:
         """Whether more trials may follow when running ones end."""
@@ -414,11 +446,18 @@ class Ledger:
         return self._trial(number) if is_started else None
 
     def _enqueue(
-        self, parameters: dict[str, Value], configuration: int, repeat: int, sweep: SweepSpec
+        self,
+        parameters: dict[str, Value],
+        configuration: int,
+        repeat: int,
+        sweep: SweepSpec,
+        clone_of: list[Any] | None = None,
     ) -> None:
         attributes, assignment = identity(configuration, repeat, sweep), by_path(parameters)
         path = self.keys_of(assignment, attributes["seed"])
         attributes |= {"facts": self.facts, "path": path}
+        if clone_of is not None:
+            attributes[CLONE_OF] = clone_of
         self.study.enqueue_trial(parameters, user_attrs=attributes)
         assert self._pending is not None
         self._pending.add(configuration, repeat, assignment)
@@ -432,16 +471,22 @@ class Ledger:
         running = (TrialState.RUNNING,)
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=running)]
 
+    def unfinished(self) -> list[int]:
+        """Numbers of the trials that have not ended, started or not."""
+        states = (TrialState.RUNNING, TrialState.WAITING)
+        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=states)]
+
     def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
         """Queue the failed trials that :func:`select_failed` selects; returns their numbers."""
         failed = select_failed(self.name, self.trials(), retry or Retry(), self.driver)
         for view in failed:
             # Optuna does not reopen a finished trial. The new one continues its MLflow run.
-            copied = {name: getattr(view, name) for name in REPEATED}
-            self.study.enqueue_trial(
-                dict(self._frozen(view.number).params),
-                user_attrs={**copied, "retry_of": view.number},
-            )
+            failed_trial = self._frozen(view.number)
+            attributes = {name: getattr(view, name) for name in REPEATED}
+            attributes["retry_of"] = view.number
+            if (clone_of := _clone_of(failed_trial)) is not None:
+                attributes[CLONE_OF] = clone_of
+            self.study.enqueue_trial(dict(failed_trial.params), user_attrs=attributes)
         self._pending = None
         return [view.number for view in failed]
 
@@ -550,8 +595,10 @@ class Ledger:
         else:
             self._tell(number, TrialState.COMPLETE, objective)
 
-    def tell_pruned(self, number: int) -> None:
+    def tell_pruned(self, number: int, *, by_hand: bool = False) -> None:
         """End a trial that was stopped early; its last reported value counts."""
+        if by_hand:
+            self._trial(number).set_user_attr(STOPPED, True)
         self._tell(number, TrialState.PRUNED)
 
     def tell_failed(self, number: int, cause: str, message: str, log: str = "") -> None:
@@ -626,4 +673,5 @@ def rehearsal(sweep: SweepSpec, ledger: Ledger | None = None) -> Ledger:
         )
     if ledger is not None:
         study.add_trials(ledger.study.get_trials(deepcopy=False))
+        study.set_user_attr(BY_HAND, ledger.study.user_attrs.get(BY_HAND, []))
     return Ledger(study, sweep.name)

@@ -128,16 +128,37 @@ class Proposer:
         points = sweep.first_points
         proposed = None
         if number < len(points):
-            drawn = _drawn(self._study, sweep, number, model_bounds, points[number])
-            proposed = _unasked(drawn, asked)
+            proposed = self._unasked_around(points[number], number, sweep, asked, model_bounds)
         # The sampler takes over once every variant of a first point has been tried.
         if proposed is None and sweep.settings.search.sampler == "grid":
             self._grid = self._grid or grid(sweep.space, model_bounds)
             proposed = _unasked(self._grid, asked)
         elif proposed is None:
-            drawn = _drawn(self._study, sweep, number, model_bounds, {})
-            proposed = _unasked(drawn, asked)
+            proposed = self._unasked_around({}, number, sweep, asked, model_bounds)
         return proposed
+
+    def around(
+        self,
+        point: Mapping[str, Value],
+        number: int,
+        sweep: SweepSpec,
+        asked: Collection[Configuration],
+        model_bounds: ModelBounds,
+    ) -> Assignment:
+        """The configuration of a point; the sampler draws what it leaves out."""
+        within = dict(point)
+        new = self._unasked_around(within, number, sweep, asked, model_bounds)
+        return new or next(_drawn(self._study, sweep, number, model_bounds, within))
+
+    def _unasked_around(
+        self,
+        within: Assignment,
+        number: int,
+        sweep: SweepSpec,
+        asked: Collection[Configuration],
+        model_bounds: ModelBounds,
+    ) -> Assignment | None:
+        return _unasked(_drawn(self._study, sweep, number, model_bounds, within), asked)
 
 
 def _unasked(

@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -118,6 +118,8 @@ class TrialView:
     """Number of its set of facts (:mod:`xlt_ray.ledger.made_with`); 0 in an old ledger."""
     path: tuple[str, ...] = ()
     """Keys of all stages on its path, made or not; empty in an old ledger."""
+    by_hand: str = ""
+    """What people did to it: ``clone of trial 3``, ``stopped by hand``, or both."""
 
     @property
     def is_finished(self) -> bool:
@@ -144,6 +146,11 @@ LEFT_NODES = "left_nodes"
 OUTDATED = "outdated"
 """Attribute of a trial: points of its curve that were measured with earlier facts; Optuna cannot
 delete them."""
+CLONE_OF = "clone_of"
+"""Attribute of a trial: id of the request that asked for its configuration, and the trial that it
+was cloned from."""
+STOPPED = "stopped_by_hand"
+"""Attribute of a trial that was stopped by hand."""
 OCCUPIED = "occupied"
 """Attribute of a trial: the fields of its :class:`Occupation`."""
 
@@ -186,7 +193,13 @@ def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView
         occupied=occupied,
         facts=int(attributes.get("facts", 0)),
         path=tuple(attributes.get("path", ())),
+        by_hand=_by_hand(attributes),
     )
+
+
+def _by_hand(attributes: Mapping[str, Any]) -> str:
+    clone = f"clone of trial {attributes[CLONE_OF][1]}" if CLONE_OF in attributes else ""
+    return ", ".join(filter(None, (clone, "stopped by hand" * bool(attributes.get(STOPPED)))))
 
 
 def standings(views: Sequence[TrialView], *, driver: str = "") -> dict[int, Standing]:

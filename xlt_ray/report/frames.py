@@ -21,7 +21,16 @@ from xlt_ray.config.supervision import TRANSLATE_TRAIN, supervision_label
 from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.config.trial import Target
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import Ledger, Standing, Start, TrialView, fact_sets_of, standings, starts_of
+from xlt_ray.ledger import (
+    Ledger,
+    Request,
+    Standing,
+    Start,
+    TrialView,
+    fact_sets_of,
+    standings,
+    starts_of,
+)
 from xlt_ray.ledger.views import ranked
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.store import StageStore
@@ -47,6 +56,8 @@ class Snapshot:
     """The store that files of stages are read from on demand."""
     driver: str = ""
     """As :attr:`xlt_ray.ledger.Ledger.driver`."""
+    by_hand: tuple[Request, ...] = ()
+    """As :attr:`xlt_ray.ledger.Ledger.by_hand`."""
 
     @cached_property
     def standings(self) -> Mapping[int, Standing]:
@@ -124,6 +135,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         starts=tuple(starts_of(ledger)),
         store=store,
         driver=ledger.driver,
+        by_hand=tuple(ledger.by_hand),
     )
 
 
@@ -158,7 +170,7 @@ def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[
 
 TRIAL_COLUMNS = (
     "number", "state", "configuration", "repeat", "seed", "objective", "supervision", "attempts",
-    "cause", "message", "retry_of", "examples", "seconds", "started", "ended", "facts",
+    "cause", "message", "retry_of", "by_hand", "examples", "seconds", "started", "ended", "facts",
     "mlflow_run_id",
 )  # fmt: skip
 WHO_COLUMNS = ("number", "configuration", "repeat", "seed", "facts")

@@ -182,7 +182,12 @@ def write_report(
         ),
         "best": best_view(best, trials, uses, tables, parameters, intervals),
         "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
-        "notes": [*lost, *failure_lines(snapshot.trials, snapshot.name), *notes],
+        "notes": [
+            *lost,
+            *failure_lines(snapshot.trials, snapshot.name),
+            *(f"by hand: {request}" for request in snapshot.by_hand),
+            *notes,
+        ],
         "tables": [
             {
                 **language_table(table, effects[table.stem], best),

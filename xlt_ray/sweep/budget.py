@@ -123,16 +123,14 @@ def seconds_left(
     >>> seconds_left(limits, spent, [Work(1, 60), Work(1, 20)], num_to_start=4, trial_s=50)
     140.0
     """
-    ends: list[float] = []
     known = [work.left_s for work in running if work.left_s is not None]
-    if len(known) == len(running) and (trial_s is not None or not num_to_start):
-        work_s = math.fsum(known) + num_to_start * (trial_s or 0.0)
-        ends.append(max([work_s / max(len(running), 1), *known]))
-    ends.append(limits.seconds - spent.seconds)
+    if len(known) < len(running) or (trial_s is None and num_to_start):
+        return None
+    work_s = math.fsum(known) + num_to_start * (trial_s or 0.0)
+    ends = [max([work_s / max(len(running), 1), *known]), limits.seconds - spent.seconds]
     if gpus := math.fsum(work.gpus for work in running):
         ends.append((limits.gpu_seconds - spent.gpu_seconds) / gpus)
-    end_s = min(ends)
-    return None if math.isinf(end_s) else max(end_s, 0.0)
+    return max(min(ends), 0.0)
 
 
 class Durations:

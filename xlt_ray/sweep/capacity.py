@@ -245,9 +245,10 @@ class Concurrency:
     def __init__(
         self,
         demands: Iterable[Demand],
-        limit: int | None,
+        limit: Callable[[], int | None],
         capacity: Callable[[], Capacity] = cluster_capacity,
     ) -> None:
+        """``limit`` is asked again whenever the capacity is."""
         self._demands = tuple(demands)
         self._limit = limit
         self._capacity = capacity
@@ -262,14 +263,14 @@ class Concurrency:
         to smaller trials.
         """
         are_alike = all(demand == self._demands[0] for demand in self._demands)
-        return (self._limit or MAX_NODES) if are_alike else 1
+        return (self._limit() or MAX_NODES) if are_alike else 1
 
     def __call__(self) -> int:
         now = time.monotonic()
         if now - self._refreshed_s >= REFRESH_S:
             capacity = self._capacity()
             self._num_trials = max(
-                capacity.num_trials(demand, self._limit) for demand in self._demands
+                capacity.num_trials(demand, self._limit()) for demand in self._demands
             )
             self._refreshed_s = now
         return self._num_trials

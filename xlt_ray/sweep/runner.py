@@ -36,6 +36,7 @@ from xlt_ray.ledger import (
     still_failed,
 )
 from xlt_ray.ledger.access import sole_driver
+from xlt_ray.ledger.requests import MAY_SET
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.capacity import Capacity, Concurrency, cluster_capacity, demands_of, node_names
 from xlt_ray.sweep.failures import ProcessFailures, cause_of, find_ledger_error, is_disk_full
@@ -126,7 +127,12 @@ def run(
             reporter.warned(reason)
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)
-        sweep = continued(sweep, ledger)
+        given, sweep = sweep, continued(sweep, ledger)
+        for key in MAY_SET:
+            if sweep.setting(key) != given.setting(key):
+                reporter.warned(
+                    f"{key} is {sweep.setting(key)}, as set by hand, and not {given.setting(key)}"
+                )
         for line in ledger.news:
             reporter.warned(line)
         if ledger.set_aside is not None:
@@ -305,7 +311,7 @@ def _tune(
     demands = demands_of(scheduler.sweep.settings.resources, scheduler.facts.model_names)
     concurrency = Concurrency(
         demands.values(),
-        scheduler.sweep.settings.search.concurrent,
+        lambda: scheduler.sweep.settings.search.concurrent,
         lambda: cluster_capacity(process_failures.left_nodes),
     )
     os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency.max_pending))

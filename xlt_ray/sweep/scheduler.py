@@ -6,7 +6,9 @@ adapters around it (:mod:`xlt_ray.sweep.tune`), so it can be tested without Ray.
 
 from __future__ import annotations
 
+import math
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -15,7 +17,9 @@ from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SAMPLERS, Objective, SweepSpec
 from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView
+from xlt_ray.ledger import Ledger, Request, StageUse, Standing, TrialView
+from xlt_ray.ledger.access import note_sweep
+from xlt_ray.ledger.requests import accept, left_requests, with_replaced
 from xlt_ray.store.record import Role, Score, values_by_language
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
@@ -160,6 +164,8 @@ LEARNING_LOOK_AHEAD = 8
 """The same for a sampler that learns, which draws these without the scores of the running ones; or
 one for every :data:`RUNNING_AHEAD` running trials, if that is more."""
 RUNNING_AHEAD = 8
+REQUESTS_S = 2.0
+"""Seconds between two looks for requests of people."""
 ASKED_AT_ONCE = 64
 """Most trials to ask before the next report is handled: each writes to the ledger."""
 
@@ -216,6 +222,12 @@ class TrialScheduler:
         self._is_exhausted = False
         self._halving = halving_of(sweep, facts)
         self._budget = BudgetTracker(ledger, self._planner)
+        self._read_requests_s = -math.inf
+        self._is_paused = False
+        self._to_stop = {request.trial for request in ledger.by_hand if request.kind == "stop"}
+        """Numbers of trials that people have stopped."""
+        self._end_stopped()
+        self._read_requests()
 
     # -- starting trials --------------------------------------------------------------
 
@@ -228,6 +240,7 @@ class TrialScheduler:
         """
         self._confirm_ownership()
         self._read_replies()
+        self._read_requests()
         if self.stopped_by:
             return None
         if self._has_new_broken_stage:
@@ -371,6 +384,7 @@ class TrialScheduler:
             self._is_exhausted = not self.ledger.awaits_results(self.sweep)
             return False
         self._enqueue(self._planner.task(asked_trial, self.home))
+        self._end_stopped()
         if self._repeated_failures.broken:
             self._fail_broken([asked_trial.number])
         return True
@@ -404,6 +418,7 @@ class TrialScheduler:
         (:meth:`keeps_progress`) with its progress."""
         self._confirm_ownership()
         self._read_replies()
+        self._read_requests()
         self._budget.note_progress(number, report)
         if self._budget.is_heartbeat_due:
             self._show_time_left()
@@ -416,17 +431,18 @@ class TrialScheduler:
             return False
         if self._record_report(number, report):
             return True
-        if self._budget.is_used_up:
-            if not self._leaving:
-                self.reporter.warned(
-                    "the budget is used up: running trials save their progress and end"
-                )
+        is_used_up = self._budget.is_used_up
+        if is_used_up and not self._leaving:
+            self.reporter.warned(
+                "the budget is used up: running trials save their progress and end"
+            )
+        if is_used_up or self._is_paused:
             self._leaving.add(number)
-        return number in self._leaving
+        return self.keeps_progress(number)
 
     def keeps_progress(self, number: int) -> bool:
         """Whether a trial that ends now saves its progress first."""
-        return number in self._leaving
+        return number in self._leaving or number in self._to_stop
 
     def _record_report(self, number: int, report: Report) -> bool:
         """Record a report of a running trial; True if the trial is to be stopped early."""
@@ -492,6 +508,8 @@ class TrialScheduler:
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
             else:
                 self._budget.note_complete(number)
+        elif number in self._to_stop:
+            self.ledger.tell_pruned(number, by_hand=True)
         elif is_left:
             # It stays RUNNING in the ledger, and the next run continues it.
             self._show(task, "interrupted")
@@ -538,6 +556,55 @@ class TrialScheduler:
         )
         self._read_replies()
 
+    # -- what people ask ----------------------------------------------------------------
+
+    def _read_requests(self) -> None:
+        """Carry out what people have asked since the last look."""
+        now = time.monotonic()
+        if now - self._read_requests_s < REQUESTS_S:
+            return
+        self._read_requests_s = now
+        for request in left_requests(self.home, self.sweep.name, self.reporter.warned):
+            # A driver that was killed may have carried it out.
+            if request.id not in {known.id for known in self.ledger.by_hand}:
+                problem = self._carry_out(request)
+                done = f"{request}: not done, {problem}" if problem else self.ledger.by_hand[-1]
+                self.reporter.warned(f"by hand: {done}")
+
+    def _carry_out(self, request: Request) -> str:
+        """Note a request in the ledger, and begin what follows; why not, if it cannot be done."""
+        if request.kind == "pause":
+            if request.driver != self.ledger.driver:
+                return "another driver ran the sweep"
+            accept(self.ledger, request)
+            self._is_paused = True
+            self.stopped_by = "paused by hand; the same command goes on"
+        elif request.kind == "stop":
+            if request.trial not in self.ledger.unfinished():
+                return "it has ended"
+            accept(self.ledger, request)
+            self._to_stop.add(request.trial)
+            self._end_stopped()
+        elif request.kind == "clone":
+            accept(self.ledger, request)
+            self._is_exhausted = False
+        else:
+            accept(self.ledger, with_replaced(request, self.sweep, self.ledger.by_hand))
+            for key, value in request.values.items():
+                self.sweep = self.sweep.with_setting(key, value)
+            note_sweep(self.ledger, self.sweep)
+            self._budget.budget = self.sweep.settings.budget
+            self._is_exhausted = self._lacks_budget = False
+        return ""
+
+    def _end_stopped(self) -> None:
+        """End the waiting trials that people have stopped; running ones end at their report."""
+        for number in [number for number in self._waiting if number in self._to_stop]:
+            self._queue.remove(number)
+            task = self._waiting.pop(number)
+            self.ledger.tell_pruned(number, by_hand=True)
+            self._close(task)
+
     def _show_time_left(self) -> None:
         left_s = self._budget.record_heartbeat(self._num_to_start())
         left = "" if left_s is None else f"about {shown_duration(left_s)} left"
@@ -548,11 +615,10 @@ class TrialScheduler:
         """How many trials have not started, at most."""
         if self._is_exhausted:
             return len(self._waiting)
-        search = self.sweep.settings.search
         num_started = sum(
             view.is_finished or view.number in self._running for view in self.ledger.trials()
         )
-        return max(search.trials * search.seeds - num_started, 0)
+        return max(self.sweep.settings.search.most_trials - num_started, 0)
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)

@@ -123,12 +123,13 @@ class TrialWalk(tune.Trainable):
     def set_report_interval(self, seconds: float) -> None:
         self._interval_s = seconds
 
-    def end_early(self, *, keeps_progress: bool) -> None:
-        """End the walk: the driver has ended this trial."""
-        if keeps_progress:
-            self.cleanup()
-        else:
-            self._end_walk()
+    def end_early(self) -> None:
+        """End the walk: the driver has stopped this trial early."""
+        self._end_walk()
+
+    def end_with_progress(self) -> None:
+        """Save progress and end the walk: this trial continues later, or was stopped by hand."""
+        self.cleanup()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Saves nothing: progress is in the stage store, under the key of the stage."""

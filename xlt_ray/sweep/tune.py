@@ -125,7 +125,8 @@ class LiveTrialScheduler(FIFOScheduler):
         self._process_failures.note_made(report)
         if self._scheduler.on_report(number, report):
             # Tune may keep the process for a later trial and does not call it until then.
-            process.end_early.remote(keeps_progress=self._scheduler.keeps_progress(number))
+            keeps_progress = self._scheduler.keeps_progress(number)
+            (process.end_with_progress if keeps_progress else process.end_early).remote()
             return FIFOScheduler.STOP
         interval_s = report_interval(self._scheduler.num_running)
         if not 0.8 < interval_s / result[INTERVAL] < 1.25:

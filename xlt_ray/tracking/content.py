@@ -129,6 +129,7 @@ def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
         "xlt.seed": str(view.seed),
         "xlt.attempt": str(view.attempts),
         "xlt.facts": str(view.facts) if view.facts else "",
+        "xlt.by_hand": view.by_hand,
         "xlt.retry_of": "" if view.retry_of is None else str(view.retry_of),
         "xlt.cause": (view.cause or "") if failed else "",
         "xlt.message": _tag(view.message) if failed else "",

@@ -166,7 +166,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_concurrency_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
     nodes: list[Node] = [{"CPU": 2}]
     concurrency = Concurrency(
-        [Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: Capacity(nodes)
+        [Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], lambda: None, lambda: Capacity(nodes)
     )
     assert concurrency() == 2
     nodes.append({"CPU": 3})
@@ -179,7 +179,9 @@ def test_concurrency_follows_nodes_that_come_and_go(clock: Callable[[float], Non
 
 
 def test_a_sweep_may_limit_its_concurrency() -> None:
-    assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: Capacity([{"CPU": 8}]))() == 3
+    limits = [3]
+    capacity = Capacity([{"CPU": 8}])
+    assert Concurrency([Demand({"CPU": 1.0})], lambda: limits[0], lambda: capacity)() == 3
 
 
 @pytest.mark.parametrize(

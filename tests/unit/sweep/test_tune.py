@@ -56,14 +56,20 @@ def task(home: Home, facts: Facts) -> TrialTask:
 class RecordingScheduler:
     """A scheduler that keeps its reports."""
 
-    def __init__(self, num_running: int = 1, *, is_to_stop: bool = False) -> None:
+    def __init__(
+        self, num_running: int = 1, *, is_to_stop: bool = False, keeps_progress: bool = False
+    ) -> None:
         self.reports: list[Report] = []
+        self._keeps_progress = keeps_progress
         self.num_running = num_running
         self._is_to_stop = is_to_stop
 
     def on_report(self, number: int, report: Report) -> bool:
         self.reports.append(report)
         return self._is_to_stop
+
+    def keeps_progress(self, _: int) -> bool:
+        return self._keeps_progress
 
 
 class CalledProcess:
@@ -311,10 +317,15 @@ def test_the_more_trials_run_the_rarer_are_their_signs_of_life(
     assert reply_to(scheduler, task, tmp_path, interval_s) == ("CONTINUE", reply)
 
 
-def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, task: TrialTask) -> None:
+@pytest.mark.parametrize(
+    ("keeps_progress", "reply"), [(False, "end_early"), (True, "end_with_progress")]
+)
+def test_a_trial_that_is_to_end_is_left_at_once(
+    tmp_path: Path, task: TrialTask, keeps_progress: bool, reply: str
+) -> None:
     """It trains on its own, and Tune may keep its process for a later trial without a word."""
-    scheduler = RecordingScheduler(is_to_stop=True)
-    assert reply_to(scheduler, task, tmp_path, 2.0) == ("STOP", [("end_early",)])
+    scheduler = RecordingScheduler(is_to_stop=True, keeps_progress=keeps_progress)
+    assert reply_to(scheduler, task, tmp_path, 2.0) == ("STOP", [(reply,)])
 
 
 # -- heartbeats ---
