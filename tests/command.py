@@ -12,7 +12,7 @@ from xlt_ray import cli
 from xlt_ray.home import Home
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command ended with and printed."""
 
     code: int
@@ -24,7 +24,7 @@ class Said(NamedTuple):
         return json.loads(self.out)
 
 
-Xlt = Callable[..., Said]
+Xlt = Callable[..., CommandResult]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def xlt(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     """``xlt("status", "--json")``: what the entry point does in the test's home."""
     monkeypatch.setenv("XLT_HOME", str(home.root))
 
-    def call(*arguments: object) -> Said:
+    def call(*arguments: object) -> CommandResult:
         monkeypatch.setattr("sys.argv", ["xlt", *map(str, arguments)])
         capsys.readouterr()
         code = 0
@@ -40,7 +40,7 @@ def xlt(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        result = capsys.readouterr()
+        return CommandResult(code, result.out, result.err)
 
     return call

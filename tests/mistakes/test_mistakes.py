@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Said, Xlt
+from tests.command import CommandResult, Xlt
 from tests.mistakes.table import MISTAKES, Mistake
 from tests.mistakes.workplace import Workplace, build
 
@@ -43,13 +43,13 @@ def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workp
     return Workplace(root, monkeypatch)
 
 
-def shortcomings(said: Said, mistake: Mistake) -> list[str]:
-    """What is wrong with what a command said of a mistake; nothing where it was caught."""
-    text = said.err.lower()
-    found = [f"exit code {said.code}"] if said.code != (0 if mistake.warned else 2) else []
+def shortcomings(result: CommandResult, mistake: Mistake) -> list[str]:
+    """What is wrong with what a command printed for a mistake; nothing where it was caught."""
+    text = result.err.lower()
+    found = [f"exit code {result.code}"] if result.code != (0 if mistake.warned else 2) else []
     if mistake.warned:
         text = "".join(
-            line for line in said.out.splitlines() if line.startswith("warning: ")
+            line for line in result.out.splitlines() if line.startswith("warning: ")
         ).lower()
     found += ["a traceback"] if "traceback" in text else []
     return found + [f"no {wanted!r}" for wanted in mistake.wants if wanted.lower() not in text]
@@ -60,12 +60,12 @@ def test_a_mistake_is_caught_before_anything_starts(
     xlt: Xlt, place: Workplace, mistake: Mistake
 ) -> None:
     mistake.change(place)
-    said = xlt(*place.command)
-    found = shortcomings(said, mistake)
+    result = xlt(*place.command)
+    found = shortcomings(result, mistake)
     if mistake.missed:
         assert found, "it is caught now: take away what it says of being missed"
         pytest.xfail(mistake.missed)
-    assert not found, (found, said)
+    assert not found, (found, result)
     assert not list(place.root.parent.glob("home/stages/*")), "a stage was made"
 
 
@@ -87,10 +87,10 @@ def test_a_valid_sweep_passes_without_a_warning(xlt: Xlt, place: Workplace, text
         place.environment.setenv(*variable.split("=", 1))
     (file,) = re.findall(r"^# file: (.*)$", text, re.M) or ["valid.yaml"]
     place.write(file, text)
-    said = xlt("check", file)
-    assert (said.code, said.err) == (0, "")
-    assert ": ok, at most " in said.out
-    assert "warning: " not in said.out
+    result = xlt("check", file)
+    assert (result.code, result.err) == (0, "")
+    assert ": ok, at most " in result.out
+    assert "warning: " not in result.out
 
 
 def test_sixty_sweep_files_are_valid() -> None:

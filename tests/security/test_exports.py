@@ -60,9 +60,9 @@ def test_a_pickle_under_the_name_of_weights_is_not_opened(
 ) -> None:
     mark = tmp_path / "mark"
     (folder / name).write_bytes(pickle.dumps(Trap(mark)))
-    said = xlt("predict", folder, lines(tmp_path))
-    assert said.code == 2
-    assert len(said.err.splitlines()) == 1
+    result = xlt("predict", folder, lines(tmp_path))
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 1
     assert not mark.exists()
 
 
@@ -118,10 +118,10 @@ def test_a_description_that_does_not_fit_is_bad_input(
     xlt: Xlt, folder: Path, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     change(folder, **fields)
-    said = xlt("predict", folder, lines(tmp_path))
-    assert said.code == 2
-    assert said.err.startswith("xlt: ")
-    assert "Traceback" not in said.err
+    result = xlt("predict", folder, lines(tmp_path))
+    assert result.code == 2
+    assert result.err.startswith("xlt: ")
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"\x80\x04\x95", b"[" * 100_000, b'{"format": 1}'])

@@ -164,7 +164,7 @@ class ToyData(ConfigModel):
 
     source: Literal["toy"]
     seed: int = 0
-    """Which world is generated."""
+    """Seed of the generated languages."""
 
 
 class FilesData(ConfigModel):

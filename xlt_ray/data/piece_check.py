@@ -1,7 +1,7 @@
 """How a model's tokenizer reads the texts of a sweep: rows that are cut off, unknown pieces.
 
 Looked up in ``tokenizer.json`` with the ``tokenizers`` library alone, over the first
-``NUM_EXAMPLES`` of every split; labels are not told.
+``NUM_EXAMPLES`` of every split; labels are not returned.
 """
 
 from __future__ import annotations

@@ -605,7 +605,7 @@ def _notes(
     shared = shared_by(first.trials[seed].trained for seed in seeds)
     both = tuple(stage for stage in shared if stage.key not in {each.key for each in given})
     if both:
-        yield f"all is told given one training of {named(both)}, which both sides share"
+        yield f"every difference is given one training of {named(both)}, which both sides share"
     evidence = first.table.evidence
     yield from filter(None, (evidence.small_note(), evidence.cut_note()))
     for side in sides:

@@ -101,8 +101,8 @@ function reveal() {
   if (!target) return;
   const folded = target.closest("details");
   if (folded) folded.open = true;
-  document.querySelectorAll("tr.told").forEach(row => row.classList.remove("told"));
-  target.closest("tr")?.classList.add("told");
+  document.querySelectorAll("tr.linked").forEach(row => row.classList.remove("linked"));
+  target.closest("tr")?.classList.add("linked");
   target.scrollIntoView({block: "center"});
 }
 addEventListener("hashchange", reveal);

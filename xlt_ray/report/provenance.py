@@ -69,7 +69,7 @@ def best_trial(snapshot: Snapshot) -> TrialView | None:
 
 
 def lost_weights(snapshot: Snapshot) -> str:
-    """Which weights of the best trial are gone or damaged, told by the sizes of their files, and
+    """Which weights of the best trial are gone or damaged (by the sizes of their files), and
     what to do; empty where they are there."""
     view = best_trial(snapshot)
     target = None if view is None else target_use(view)

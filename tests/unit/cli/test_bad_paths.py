@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Said, Xlt
+from tests.command import CommandResult, Xlt
 from xlt_ray.cli import export
 from xlt_ray.errors import SpecError
 from xlt_ray.home import FOLDERS, Home
@@ -28,10 +28,10 @@ WRITERS = (("run", "SWEEP"), ("stage", "SWEEP"))
 NO_FOLDERS = ("a file", "below a file", "a loop", "a link to nothing", "too long a name")
 
 
-def one_line(said: Said) -> str:
-    assert said.code == 2, said
-    assert "Traceback" not in said.err
-    (line,) = said.err.splitlines()
+def one_line(result: CommandResult) -> str:
+    assert result.code == 2, result
+    assert "Traceback" not in result.err
+    (line,) = result.err.splitlines()
     assert line.startswith("xlt: ")
     return line
 
@@ -60,9 +60,9 @@ def test_a_home_that_is_no_folder_is_refused_by_every_command(
     xlt: Xlt, file: Path, place: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
-    said = xlt(*(file if argument == "SWEEP" else argument for argument in command))
-    assert f"XLT_HOME={place}: " in one_line(said)
-    assert said.out == ""
+    result = xlt(*(file if argument == "SWEEP" else argument for argument in command))
+    assert f"XLT_HOME={place}: " in one_line(result)
+    assert result.out == ""
 
 
 @pytest.mark.parametrize("place", ["where nothing can be made"], indirect=True)
@@ -71,10 +71,10 @@ def test_a_home_that_cannot_be_written_is_refused_before_anything_is_made(
     xlt: Xlt, file: Path, place: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
-    said = xlt(
+    result = xlt(
         *(file if argument == "SWEEP" else argument for argument in command), "target.task=toy-nli"
     )
-    assert "is not writable" in one_line(said)
+    assert "is not writable" in one_line(result)
 
 
 @pytest.mark.parametrize("part", FOLDERS)
@@ -93,11 +93,11 @@ def test_the_doctor_tells_a_bad_home_among_what_else_it_finds(
     xlt: Xlt, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
-    said = xlt("doctor")
-    assert said.code == 1
-    assert f"{place}: cannot be written" in said.out
-    assert said.err == ""
-    assert len(said.out.splitlines()) > 3
+    result = xlt("doctor")
+    assert result.code == 1
+    assert f"{place}: cannot be written" in result.out
+    assert result.err == ""
+    assert len(result.out.splitlines()) > 3
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "run", "stage"])
@@ -123,10 +123,10 @@ def test_a_path_in_a_sweep_that_cannot_be_used_is_reported_without_a_traceback(
         f"name: bad\ndata: {{source: files, root: {tmp_path / 'data'}}}\nmodel: {tmp_path}\n"
         "target: {task: pos, source_language: en}\nsearch: {trials: 1}\n"
     )
-    said = xlt("check", sweep, f"{key}={place}")
-    assert said.code == 2
-    assert "Traceback" not in said.err
-    assert str(place) in said.err
+    result = xlt("check", sweep, f"{key}={place}")
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert str(place) in result.err
 
 
 # -- where predictions go ----------------------------------------------------------------

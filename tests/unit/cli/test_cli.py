@@ -16,7 +16,7 @@ import pytest
 import transformers
 
 import xlt_ray
-from tests.command import Said, Xlt
+from tests.command import CommandResult, Xlt
 from tests.sample_results import commit
 from xlt_ray.config.checks.check_schedules import StageSize
 from xlt_ray.config.facts import Coverage
@@ -81,22 +81,22 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def refusal(said: Said) -> str:
+def refusal(result: CommandResult) -> str:
     """The message of a command that was refused: exit code 2, no traceback, nothing on stdout."""
-    assert said.code == 2, said
-    assert said.out == ""
-    assert "Traceback" not in said.err
-    assert all(line.startswith("xlt: ") for line in said.err.splitlines())
-    return said.err.removeprefix("xlt: ").strip()
+    assert result.code == 2, result
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert all(line.startswith("xlt: ") for line in result.err.splitlines())
+    return result.err.removeprefix("xlt: ").strip()
 
 
 # -- an empty home -----------------------------------------------------------------------
 
 
 def test_an_empty_home_has_no_sweeps(xlt: Xlt, home: Home) -> None:
-    assert xlt("status", "--json") == Said(0, "[]\n", "")
-    said = xlt("status")
-    assert (said.code, said.out) == (0, f"no sweeps in {home.root}\n")
+    assert xlt("status", "--json") == CommandResult(0, "[]\n", "")
+    result = xlt("status")
+    assert (result.code, result.out) == (0, f"no sweeps in {home.root}\n")
     assert not home.root.exists()
 
 
@@ -220,12 +220,12 @@ def test_stages_of_a_trial_name_the_trial_that_made_them(xlt: Xlt) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
-    said = xlt("trials", "small")
-    assert said.code == 0
+    result = xlt("trials", "small")
+    assert result.code == 0
     for shown in ("learning_rate", "0.0001", "0.75", "oom", "queued"):
-        assert shown in said.out
-    assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺\n" in said.out
-    assert "✓ made by this trial, ↺3 reused from trial 3" in said.out
+        assert shown in result.out
+    assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺\n" in result.out
+    assert "✓ made by this trial, ↺3 reused from trial 3" in result.out
 
 
 @pytest.mark.parametrize(
@@ -340,9 +340,9 @@ def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> No
 
 
 def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
-    said = xlt("check", str(file))
-    assert said.code == 0
-    assert said.out.splitlines() == [
+    result = xlt("check", str(file))
+    assert result.code == 0
+    assert result.out.splitlines() == [
         "small: ok, at most 3 configurations x 1 seeds",
         "target toy-nli: 1,500 steps of 32 rows, each of at most 32 pieces",
     ]
@@ -361,10 +361,10 @@ def test_check_says_when_selection_is_oracle_selection(xlt: Xlt, file: Path) -> 
 
 
 def test_problems_of_facts_are_reported_as_json(xlt: Xlt, file: Path) -> None:
-    said = xlt("check", str(file), "target.size=10000000", "target.max_length=4096", "--json")
-    assert said.code == 2
-    assert not said.json["ok"]
-    problems = said.json["problems"]
+    result = xlt("check", str(file), "target.size=10000000", "target.max_length=4096", "--json")
+    assert result.code == 2
+    assert not result.json["ok"]
+    problems = result.json["problems"]
     assert {problem["key"] for problem in problems} == {"target.size", "target.max_length"}
     for problem in problems:
         assert set(problem) == {"file", "line", "key", "problem", "remedy"}
@@ -380,9 +380,9 @@ def test_a_decoder_only_model_is_refused_before_anything_starts(
         intermediate_size=64, max_position_embeddings=64,
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
-    said = xlt(command, str(file), f"model={tmp_path / 'llama'}")
-    assert "model: " in refusal(said)
-    assert "decoder-only models are not supported" in said.err
+    result = xlt(command, str(file), f"model={tmp_path / 'llama'}")
+    assert "model: " in refusal(result)
+    assert "decoder-only models are not supported" in result.err
     assert not home.root.exists()
 
 
@@ -400,9 +400,9 @@ def test_check_tells_every_kind_of_problem_as_json(
     xlt: Xlt, file: Path, monkeypatch: pytest.MonkeyPatch, argument: str, key: str, problem: str
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    said = xlt("check", str(file), argument, "--json")
-    assert said.code == 2
-    (found,) = said.json["problems"]
+    result = xlt("check", str(file), argument, "--json")
+    assert result.code == 2
+    (found,) = result.json["problems"]
     assert found["key"] == key
     assert problem in found["problem"]
     assert refusal(xlt("check", str(file), argument))
@@ -413,9 +413,9 @@ def test_a_file_that_cannot_be_read_is_reported_as_json_too(
     xlt: Xlt, file: Path, content: str
 ) -> None:
     file.write_text(content)
-    said = xlt("check", str(file), "--json")
-    assert said.code == 2
-    assert said.json["problems"][0]["file"] == str(file)
+    result = xlt("check", str(file), "--json")
+    assert result.code == 2
+    assert result.json["problems"][0]["file"] == str(file)
     assert refusal(xlt("check", str(file))).startswith(str(file))
 
 
@@ -446,16 +446,16 @@ def test_a_plan_has_documented_keys(xlt: Xlt, home: Home, file: Path) -> None:
 
 
 def test_a_plan_is_a_tree_with_its_totals(xlt: Xlt, home: Home, file: Path) -> None:
-    said = xlt("plan", str(file), *PLANNED)
-    assert said.code == 0
-    assert "toy:2x64" in said.out
+    result = xlt("plan", str(file), *PLANNED)
+    assert result.code == 0
+    assert "toy:2x64" in result.out
     assert re.search(
-        r"intermediate toy-paraphrase 96  [0-9a-f]{10}  3 trials  96 examples\n", said.out
+        r"intermediate toy-paraphrase 96  [0-9a-f]{10}  3 trials  96 examples\n", result.out
     )
     assert re.search(
-        r"target toy-nli 80  [0-9a-f]{10}  trial 2  80 examples  \+ evaluate", said.out
+        r"target toy-nli 80  [0-9a-f]{10}  trial 2  80 examples  \+ evaluate", result.out
     )
-    assert said.out.endswith(
+    assert result.out.endswith(
         "3 trials, 7 unique stages of 9; 336 examples instead of 528 (1.6 times fewer); "
         "336 left to train\n"
     )
@@ -468,41 +468,43 @@ def test_a_plan_marks_what_is_in_the_store(xlt: Xlt, home: Home, file: Path) -> 
     for stage in stages:
         store.storage.write(f"stages/{stage['key']}/record.json", b"{}")
         if stage["kind"] == "intermediate":
-            said = xlt("plan", str(file), *PLANNED)
-            assert "3 trials  96 examples  in store\n" in said.out
-            assert "; 240 left to train" in said.out
+            result = xlt("plan", str(file), *PLANNED)
+            assert "3 trials  96 examples  in store\n" in result.out
+            assert "; 240 left to train" in result.out
     assert "; nothing left to train" in xlt("plan", str(file), *PLANNED).out
     stages = xlt("plan", str(file), "--json", *PLANNED).json["stages"]
     assert all(stage["in_store"] for stage in stages)
 
 
 def test_a_plan_that_shares_nothing_says_so(xlt: Xlt, file: Path) -> None:
-    said = xlt("plan", str(file), "search.trials=1", *PLANNED[1:])
-    assert "1 trial, 2 unique stages of 2; 80 examples, no training is shared; 80 left" in said.out
+    result = xlt("plan", str(file), "search.trials=1", *PLANNED[1:])
+    assert (
+        "1 trial, 2 unique stages of 2; 80 examples, no training is shared; 80 left" in result.out
+    )
 
 
 def test_a_plan_says_where_a_ladder_would_share(xlt: Xlt, file: Path) -> None:
     sizes = "{task: toy-nli, size: {choice: [64, 128, 256]}, batch_size: 8, max_length: 32%s}"
-    said = xlt("plan", str(file), f"intermediate={sizes % ''}", "search.trials=9")
-    assert "sizes 64, 128, 256 share no training" in said.out
-    assert "schedule: wsd" in said.out
+    result = xlt("plan", str(file), f"intermediate={sizes % ''}", "search.trials=9")
+    assert "sizes 64, 128, 256 share no training" in result.out
+    assert "schedule: wsd" in result.out
     wsd = ", schedule: {method: wsd, warmup_examples: 8}"
-    said = xlt("plan", str(file), f"intermediate={sizes % wsd}", "search.trials=9")
-    assert "trunk toy-nli" in said.out
-    assert "share no training" not in said.out
+    result = xlt("plan", str(file), f"intermediate={sizes % wsd}", "search.trials=9")
+    assert "trunk toy-nli" in result.out
+    assert "share no training" not in result.out
 
 
 def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) -> None:
-    said = xlt("plan", str(file), "search={trials: 3, sampler: tpe}")
-    assert "estimate: the sampler" in said.out
+    result = xlt("plan", str(file), "search={trials: 3, sampler: tpe}")
+    assert "estimate: the sampler" in result.out
     assert "estimate: " not in xlt("plan", str(file)).out
 
 
 def test_many_siblings_are_summed_up(xlt: Xlt, file: Path) -> None:
     assert "more target stages" not in xlt("plan", str(file), "search.seeds=4").out
-    said = xlt("plan", str(file), "search.seeds=5")
-    assert said.out.count("target toy-nli") == 11
-    assert "and 4 more target stages" in said.out
+    result = xlt("plan", str(file), "search.seeds=5")
+    assert result.out.count("target toy-nli") == 11
+    assert "and 4 more target stages" in result.out
 
 
 @pytest.mark.usefixtures("small")
@@ -518,8 +520,8 @@ def test_a_plan_knows_the_trials_of_the_ledger(xlt: Xlt) -> None:
 
 
 def test_plan_says_why_two_trials_do_not_share(xlt: Xlt, file: Path) -> None:
-    said = xlt("plan", str(file), "--explain", "0", "2")
-    assert (said.code, said.out) == (
+    result = xlt("plan", str(file), "--explain", "0", "2")
+    assert (result.code, result.out) == (
         0,
         "trials 0 and 2 diverge at their target stages:\n  target.learning_rate: 0.0001 -> 0.01\n",
     )
@@ -527,13 +529,13 @@ def test_plan_says_why_two_trials_do_not_share(xlt: Xlt, file: Path) -> None:
         "trials": [0, 2], "kind": "target",
         "differences": [{"field": "target.learning_rate", "values": [0.0001, 0.01]}],
     }  # fmt: skip
-    said = xlt("plan", str(file), "--explain", "1", "1")
-    assert said.out == "trials 1 and 1 share every stage\n"
+    result = xlt("plan", str(file), "--explain", "1", "1")
+    assert result.out == "trials 1 and 1 share every stage\n"
     assert xlt("plan", str(file), "--explain", "1", "1", "--json").json["kind"] is None
-    said = xlt("plan", str(file), "--explain", "0", "1", "search={trials: 3, sampler: grid}",
+    result = xlt("plan", str(file), "--explain", "0", "1", "search={trials: 3, sampler: grid}",
                "intermediate={choice: [null, {task: toy-paraphrase, size: 96, max_length: 32}]}",
                "target.learning_rate=1e-4")  # fmt: skip
-    assert "  intermediate: none -> intermediate toy-paraphrase 96\n" in said.out
+    assert "  intermediate: none -> intermediate toy-paraphrase 96\n" in result.out
 
 
 def test_an_unknown_trial_is_not_explained(xlt: Xlt, home: Home, file: Path) -> None:
@@ -579,10 +581,10 @@ def test_the_schema_is_printed_as_json(xlt: Xlt) -> None:
 @pytest.mark.parametrize("arguments", [("frobnicate",), ("list", "dogs"), ("run",),
                                        ("trials", "x", "--frob")])  # fmt: skip
 def test_a_wrong_command_is_refused_with_usage(xlt: Xlt, arguments: tuple[str, ...]) -> None:
-    said = xlt(*arguments)
-    assert said.code == 2
-    assert "Usage" in said.err
-    assert "Traceback" not in said.err
+    result = xlt(*arguments)
+    assert result.code == 2
+    assert "Usage" in result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.usefixtures("small")
@@ -627,8 +629,8 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("--version",), ("--version", "run"), ("--version", "x")])
 def test_the_version_is_that_of_the_installed_package(xlt: Xlt, arguments: tuple[str, ...]) -> None:
-    said = xlt(*arguments)
-    assert (said.code, said.out, said.err) == (0, f"xlt-ray {version('xlt-ray')}\n", "")
+    result = xlt(*arguments)
+    assert (result.code, result.out, result.err) == (0, f"xlt-ray {version('xlt-ray')}\n", "")
 
 
 def test_the_package_and_its_metadata_name_one_version() -> None:
@@ -653,6 +655,6 @@ def test_a_full_disk_is_reported_in_one_line(xlt: Xlt, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "No space left on device", "/home/x")
 
     monkeypatch.setattr(Home, "sweeps", fail)
-    said = xlt("status")
+    result = xlt("status")
     line = "xlt: /home/x: No space left on device; free some space and run the same command"
-    assert (said.code, said.err.splitlines()) == (1, [line])
+    assert (result.code, result.err.splitlines()) == (1, [line])

@@ -25,15 +25,15 @@ from xlt_ray.sweep.jobs import checked_address
     ["127.0.0.1:8265", "ray://head:10001", "http://", "", "auto", "file:///etc", "http://a:b"],
 )
 def test_what_is_no_dashboard_is_refused_at_once(xlt: Xlt, file: Path, address: str) -> None:
-    said = xlt("submit", file, "--address", address)
-    assert said.code == 2
-    assert "is not the address of a Ray dashboard; write http://HOST:PORT" in said.err
+    result = xlt("submit", file, "--address", address)
+    assert result.code == 2
+    assert "is not the address of a Ray dashboard; write http://HOST:PORT" in result.err
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: Path) -> None:
-    said = xlt("submit", file, "--address", "http://ada:s3cret@head:8265")
-    assert said.code == 2
-    assert "s3cret" not in said.out + said.err
+    result = xlt("submit", file, "--address", "http://ada:s3cret@head:8265")
+    assert result.code == 2
+    assert "s3cret" not in result.out + result.err
     with pytest.raises(SpecError):
         checked_address("https://ada@head")
 
@@ -45,10 +45,10 @@ def test_a_cluster_that_is_not_there_is_reported_in_one_line(
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        said = xlt(verb, file, "--address", f"http://127.0.0.1:{port}")
-    assert said.code == 2
-    assert f"http://127.0.0.1:{port}: no Ray dashboard answers" in said.err
-    assert len(said.err.splitlines()) == 1
+        result = xlt(verb, file, "--address", f"http://127.0.0.1:{port}")
+    assert result.code == 2
+    assert f"http://127.0.0.1:{port}: no Ray dashboard answers" in result.err
+    assert len(result.err.splitlines()) == 1
 
 
 def test_the_address_that_is_given_counts_and_no_variable(
@@ -58,16 +58,16 @@ def test_the_address_that_is_given_counts_and_no_variable(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.255.255.1:6379")
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://10.255.255.1:8265")
-    said = xlt("submit", file, "--address", "http://127.0.0.1:9")
-    assert "http://127.0.0.1:9: no Ray dashboard answers" in said.err
+    result = xlt("submit", file, "--address", "http://127.0.0.1:9")
+    assert "http://127.0.0.1:9: no Ray dashboard answers" in result.err
 
 
 def test_a_faulty_sweep_is_not_sent(xlt: Xlt, tmp_path: Path) -> None:
     path = tmp_path / "faulty.yaml"
     path.write_text(TEXT.replace("learning_rate", "learning_rte"))
-    said = xlt("submit", str(path), "--address", "http://127.0.0.1:9")
-    assert said.code == 2
-    assert "did you mean learning_rate?" in said.err
+    result = xlt("submit", str(path), "--address", "http://127.0.0.1:9")
+    assert result.code == 2
+    assert "did you mean learning_rate?" in result.err
 
 
 @pytest.mark.parametrize(
@@ -134,27 +134,27 @@ def test_what_is_reported_after_sending_can_be_typed(home: str | None) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_logs_of_failed_trials_are_shown(xlt: Xlt) -> None:
-    said = xlt("logs", "small")
-    assert said.code == 0
-    failed = [line for line in said.out.splitlines() if line.startswith("trial ")]
+    result = xlt("logs", "small")
+    assert result.code == 0
+    failed = [line for line in result.out.splitlines() if line.startswith("trial ")]
     assert failed
     assert all(": failed, " in line for line in failed)
     number = failed[0].removeprefix("trial ").partition(":")[0]
-    assert xlt("logs", "small", number).out == said.out
+    assert xlt("logs", "small", number).out == result.out
 
 
 @pytest.mark.usefixtures("small")
 def test_a_trial_without_log_says_why(xlt: Xlt) -> None:
-    said = xlt("logs", "small", "0")
-    assert said.code == 0
-    assert "trial 0: complete; the ledger keeps logs of failed trials only" in said.out
+    result = xlt("logs", "small", "0")
+    assert result.code == 0
+    assert "trial 0: complete; the ledger keeps logs of failed trials only" in result.out
 
 
 @pytest.mark.usefixtures("small")
 def test_a_trial_that_is_not_there_is_bad_input(xlt: Xlt) -> None:
-    said = xlt("logs", "small", "99")
-    assert said.code == 2
-    assert "no trial 99" in said.err
+    result = xlt("logs", "small", "99")
+    assert result.code == 2
+    assert "no trial 99" in result.err
 
 
 @pytest.mark.parametrize("arguments", [("--follow",), ("3", "--follow", "--address", "http://a:1")])
@@ -162,6 +162,6 @@ def test_only_a_driver_elsewhere_can_be_followed(
     xlt: Xlt,
     arguments: tuple[str, ...],
 ) -> None:
-    said = xlt("logs", "small", *arguments)
-    assert said.code == 2
-    assert "give --address, and no trial" in said.err
+    result = xlt("logs", "small", *arguments)
+    assert result.code == 2
+    assert "give --address, and no trial" in result.err

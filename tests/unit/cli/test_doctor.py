@@ -42,13 +42,13 @@ def doctor(tmp_path: Path) -> Doctor:
 
     def look(*overrides: str) -> tuple[int, dict[str, Finding], str]:
         arguments = [str(file), *overrides] if overrides else []
-        said = CliRunner().invoke(app, ["doctor", *arguments, "--json"])
-        rows = json.loads(said.stdout)
-        assert rows["ok"] == (said.exit_code == 0)
+        output = CliRunner().invoke(app, ["doctor", *arguments, "--json"])
+        rows = json.loads(output.stdout)
+        assert rows["ok"] == (output.exit_code == 0)
         return (
-            said.exit_code,
+            output.exit_code,
             {row["name"]: Finding(**row) for row in rows["findings"]},
-            said.stdout,
+            output.stdout,
         )
 
     return look
@@ -132,7 +132,7 @@ def test_other_versions_are_noted_and_missing_ones_are_wrong(
 
 
 def test_without_json_each_finding_is_a_line() -> None:
-    said = CliRunner().invoke(app, ["doctor"])
-    assert said.exit_code == 0
-    assert re.search(r"^ok +home ", said.stdout, re.M)
-    assert re.search(r"^(ok|note) +hub +", said.stdout, re.M)
+    output = CliRunner().invoke(app, ["doctor"])
+    assert output.exit_code == 0
+    assert re.search(r"^ok +home ", output.stdout, re.M)
+    assert re.search(r"^(ok|note) +hub +", output.stdout, re.M)

@@ -79,17 +79,17 @@ def test_a_home_without_anything_has_nothing_to_free(home: Home) -> None:
 
 def test_it_shows_what_it_would_free_and_frees_nothing(store: StageStore) -> None:
     before = store.storage.files("")
-    said = xlt().output
+    output = xlt().output
     for shown in ("target nobody", "101 kB", "no trial of this home uses it", "would free",
                   "--yes", "scores", "shared by several configurations"):  # fmt: skip
-        assert shown in said
-    assert "target best" not in said
+        assert shown in output
+    assert "target best" not in output
     assert store.storage.files("") == before
 
 
 def test_with_yes_it_frees_what_no_ledger_names(store: StageStore) -> None:
-    said = xlt("--yes").output
-    assert "freed" in said
+    output = xlt("--yes").output
+    assert "freed" in output
     assert there(store) == {"shared", "best", "second", "scores"}
     assert "freed 0 B" in xlt("--yes").output
 

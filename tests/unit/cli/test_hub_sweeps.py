@@ -35,11 +35,11 @@ def test_sweeps_that_need_data_show_how_to_check_them_in_small() -> None:
 @pytest.mark.parametrize(("name", "command"), IN_SMALL, ids=lambda value: value.split()[0])
 def test_what_a_sweep_shows_in_small_passes(xlt: Xlt, name: str, command: str) -> None:
     verb, _, *overrides = shlex.split(command)
-    said = xlt(verb, str(SWEEPS / name), *overrides)
-    assert (said.code, said.err) == (0, "")
-    assert f"{name.removesuffix('.yaml')}: ok" in said.out
+    result = xlt(verb, str(SWEEPS / name), *overrides)
+    assert (result.code, result.err) == (0, "")
+    assert f"{name.removesuffix('.yaml')}: ok" in result.out
     # A sweep whose question is a stage trains it for every seed.
-    assert "warning: " not in said.out
+    assert "warning: " not in result.out
 
 
 @pytest.fixture
@@ -86,23 +86,23 @@ def test_a_mirror_and_well_known_models_need_no_network(xlt: Xlt, tmp_path: Path
     write_data_set(mirror / "google/xtreme", configs, features)
     data = f"{{source: hub, root: {mirror}, cache: {tmp_path / 'arrow'}}}"
     file = sweep_file(tmp_path, data)
-    said = xlt("check", file)
-    assert (said.code, said.err) == (0, "")
-    assert "not looked up" in said.out
-    assert "xlm-roberta-large" in said.out
+    result = xlt("check", file)
+    assert (result.code, result.err) == (0, "")
+    assert "not looked up" in result.out
+    assert "xlm-roberta-large" in result.out
     # Stages have the commit of the weights in their names, so that nothing else may assume one.
-    said = xlt("plan", file)
-    assert said.code == 2
-    assert "xlm-roberta-base: neither a local folder nor a model that can be reached" in said.err
+    result = xlt("plan", file)
+    assert result.code == 2
+    assert "xlm-roberta-base: neither a local folder nor a model that can be reached" in result.err
 
 
 @pytest.mark.usefixtures("offline")
 def test_a_hub_that_does_not_answer_is_bad_input_and_no_traceback(xlt: Xlt, tmp_path: Path) -> None:
-    said = xlt("check", sweep_file(tmp_path, f"{{source: hub, cache: {tmp_path / 'arrow'}}}"))
-    assert said.code == 2
-    assert "rajpurkar/squad plain_text: the Hugging Face Hub cannot be reached" in said.err
-    assert "Traceback" not in said.err
-    assert len(said.err.splitlines()) == 1
+    result = xlt("check", sweep_file(tmp_path, f"{{source: hub, cache: {tmp_path / 'arrow'}}}"))
+    assert result.code == 2
+    assert "rajpurkar/squad plain_text: the Hugging Face Hub cannot be reached" in result.err
+    assert "Traceback" not in result.err
+    assert len(result.err.splitlines()) == 1
 
 
 def paraphrases(mirror: Path, copied: str = "", **labels: list[int]) -> None:
@@ -154,11 +154,11 @@ def test_all_faulty_rows_of_all_splits_are_reported_at_once(
     xlt: Xlt, tmp_path: Path, paws_file: str
 ) -> None:
     paraphrases(tmp_path / "mirror", en=[0, 1, 7, 8], de=[0, 1, 7, 7, 7, 7, 7, 7])
-    said = xlt("check", paws_file)
-    assert said.code == 2
-    assert [f"unknown label '{label}'" in said.err for label in (7, 8)] == [True, True]
-    assert "pawsx/en/test" in said.err
-    assert "has 6 faults, of which the first 5 are shown" in said.err
+    result = xlt("check", paws_file)
+    assert result.code == 2
+    assert [f"unknown label '{label}'" in result.err for label in (7, 8)] == [True, True]
+    assert "pawsx/en/test" in result.err
+    assert "has 6 faults, of which the first 5 are shown" in result.err
 
 
 @pytest.mark.usefixtures("offline")
@@ -182,10 +182,10 @@ def test_rows_of_the_hub_are_counted_and_repeated_ids_warned_of(
     xlt: Xlt, tmp_path: Path, paws_file: str
 ) -> None:
     paraphrases(tmp_path / "mirror", **SOUND)
-    said = xlt("check", paws_file)
-    assert (said.code, said.err) == (0, "")
-    assert "reads pawsx test: de 4, en 4" in said.out
-    assert "warning: pawsx/de/test: 1 ids are repeated, the first is '2'" in said.out
+    result = xlt("check", paws_file)
+    assert (result.code, result.err) == (0, "")
+    assert "reads pawsx test: de 4, en 4" in result.out
+    assert "warning: pawsx/de/test: 1 ids are repeated, the first is '2'" in result.out
 
 
 @pytest.mark.usefixtures("offline")
@@ -218,9 +218,9 @@ def test_texts_beside_the_hub_are_read_as_files_are(
     english.write_text("1\tthe dog\n")
     file.write_text(faulty)
     asked = (override, f"data.texts={texts}")
-    said = xlt("check", paws_file, *asked)
-    assert said.code == 2
-    assert all(f"{file}:{line}: " in said.err for line in lines)
+    result = xlt("check", paws_file, *asked)
+    assert result.code == 2
+    assert all(f"{file}:{line}: " in result.err for line in lines)
     file.write_text("\n".join(line for line in faulty.splitlines() if "\t" in line) + "\n")
     assert xlt("check", paws_file, *asked).code == 0
 
@@ -253,6 +253,6 @@ def test_data_sets_that_the_cache_lacks_are_not_asked_for_by_a_check(
         return rows(self, part, language, expression)
 
     monkeypatch.setattr(Library, "rows", cached)
-    said = xlt("check", paws_file)
-    assert (said.code, said.err) == (0, "")
-    assert "warning: not looked at: pawsx/de/test" in said.out
+    result = xlt("check", paws_file)
+    assert (result.code, result.err) == (0, "")
+    assert "warning: not looked at: pawsx/de/test" in result.out

@@ -235,6 +235,6 @@ def test_a_table_in_a_pipe_has_a_line_for_each_row_and_cuts_nothing(
 
 def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
-    said = capsys.readouterr().out
-    assert "[/x]" in said
-    assert "models/[bold]m" in said
+    output = capsys.readouterr().out
+    assert "[/x]" in output
+    assert "models/[bold]m" in output

@@ -154,10 +154,10 @@ def assert_removed(home: Home, store: StageStore) -> None:
 
 def test_it_removes_what_only_this_sweep_needs(home: Home, store: StageStore, xlt: Xlt) -> None:
     before = rows(home)
-    said = xlt("rm", "small", "--yes")
-    assert (said.code, said.err) == (0, "")
+    result = xlt("rm", "small", "--yes")
+    assert (result.code, result.err) == (0, "")
     for shown in ("2 trials", "3 stages, 103 kB", "3 runs", "101 kB stay for other sweeps"):
-        assert shown in said.out, said.out
+        assert shown in result.out, result.out
     assert_removed(home, store)
     after = rows(home)
     for table in ("runs", "metrics", "params", "tags"):
@@ -172,10 +172,10 @@ def test_it_asks_first(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     before = rows(home)
-    said = xlt("rm", "small")
-    assert "remove small? [y/N]" in said.out
-    assert said.code == 1
-    assert "3 stages" in said.out
+    result = xlt("rm", "small")
+    assert "remove small? [y/N]" in result.out
+    assert result.code == 1
+    assert "3 stages" in result.out
     assert there(store) == set(STAGES)
     assert home.sweeps() == ["other", "small"]
     assert rows(home) == before
@@ -183,17 +183,17 @@ def test_it_asks_first(
 
 def test_a_sweep_whose_driver_is_alive_is_refused(home: Home, store: StageStore, xlt: Xlt) -> None:
     with sole_driver(home, "small", None):
-        said = xlt("rm", "small", "--yes")
-    assert said.code == 2
-    assert "is already being run" in said.err
+        result = xlt("rm", "small", "--yes")
+    assert result.code == 2
+    assert "is already being run" in result.err
     assert there(store) == set(STAGES)
 
 
 @pytest.mark.usefixtures("store")
 def test_an_unknown_name_gets_the_nearest_one(xlt: Xlt) -> None:
-    said = xlt("rm", "smal", "--yes")
-    assert said.code == 2
-    assert "there is no sweep 'smal'; did you mean small?" in said.err
+    result = xlt("rm", "smal", "--yes")
+    assert result.code == 2
+    assert "there is no sweep 'smal'; did you mean small?" in result.err
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ def test_a_sweep_whose_ledger_cannot_be_read_goes_and_its_stages_stay(
     home: Home, store: StageStore, xlt: Xlt
 ) -> None:
     home.ledger_journal("small").write_text("no journal\n")
-    said = xlt("rm", "small", "--yes")
-    assert said.code == 0, said.err
-    assert "stages: unknown" in said.out
+    result = xlt("rm", "small", "--yes")
+    assert result.code == 0, result.err
+    assert "stages: unknown" in result.out
     assert home.sweeps() == ["other"]
     assert there(store) == set(STAGES)
     assert rows(home)["experiments"] == 2
@@ -240,9 +240,9 @@ def test_where_another_ledger_cannot_be_read_all_stages_stay(
     home: Home, store: StageStore, xlt: Xlt
 ) -> None:
     home.ledger_journal("other").write_text("no journal\n")
-    said = xlt("rm", "small", "--yes")
-    assert said.code == 0, said.err
-    assert "a sweep may need it whose ledger cannot be read" in said.out
+    result = xlt("rm", "small", "--yes")
+    assert result.code == 0, result.err
+    assert "a sweep may need it whose ledger cannot be read" in result.out
     assert home.sweeps() == ["other"]
     assert there(store) == set(STAGES)
 
@@ -254,8 +254,8 @@ def test_nothing_goes_while_mlflow_does_not_answer(
         raise TrackingOutage("does not answer", uri="http://host:5000")
 
     monkeypatch.setattr(removal, "find_tracked", away)
-    said = xlt("rm", "small", "--yes")
-    assert (said.code, "does not answer" in said.err) == (1, True)
+    result = xlt("rm", "small", "--yes")
+    assert (result.code, "does not answer" in result.err) == (1, True)
     assert there(store) == set(STAGES)
     assert home.sweeps() == ["other", "small"]
 
@@ -269,9 +269,9 @@ def test_a_sweep_with_a_registered_model_is_kept(home: Home, xlt: Xlt) -> None:
     (folder / "config.json").write_text("{}")
     registry = ModelRegistry(home, "small", None, home.identity)
     assert registry.register("best", registry.keep(folder, "model/trial-000"), {}, "") == 1
-    said = xlt("rm", "small", "--yes")
-    assert said.code == 2
-    assert "models:/best/1" in said.err
+    result = xlt("rm", "small", "--yes")
+    assert result.code == 2
+    assert "models:/best/1" in result.err
     assert home.sweeps() == ["other", "small"]
 
 

@@ -64,9 +64,9 @@ def test_a_bare_name_fits_where_the_reader_takes_it(
     assert validator.is_valid(changed) is fits  # type: ignore[attr-defined]
     plain = {"data": {"source": "toy"}, "model": "m", "target": {"task": "nli"}}
     if "choice" not in value:  # type: ignore[operator]
-        said = {**plain, "intermediate": changed["intermediate"]}
+        searched = {**plain, "intermediate": changed["intermediate"]}
         with nullcontext() if fits else pytest.raises(ValidationError):
-            TrialSpec.model_validate(said)
+            TrialSpec.model_validate(searched)
 
 
 def test_a_sweep_with_distributions_fits(validator: object) -> None:

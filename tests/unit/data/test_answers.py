@@ -55,9 +55,9 @@ def test_the_nearest_gold_answer_counts_and_scores_are_means_over_questions():
 
 def test_the_articles_are_those_of_the_passage():
     english, german = task_named("mlqa-en"), task_named("mlqa")
-    gold, said = [("die Hard",)], ["Hard"]
-    assert kind_of(german).score(Predictions("de", gold, said))["em"] == 1.0
-    assert kind_of(english).score(Predictions("de", gold, said))["em"] == 0.0
+    gold, predicted = [("die Hard",)], ["Hard"]
+    assert kind_of(german).score(Predictions("de", gold, predicted))["em"] == 1.0
+    assert kind_of(english).score(Predictions("de", gold, predicted))["em"] == 0.0
 
 
 V2 = """\
@@ -80,12 +80,12 @@ def test_no_answer_is_right_or_wrong_as_a_whole():
     assert found == {"f1": pytest.approx(1 / 3), "em": pytest.approx(1 / 3)}
 
 
-def version_two(answers: tuple[str, ...], said: str) -> dict[str, float]:
+def version_two(answers: tuple[str, ...], predicted: str) -> dict[str, float]:
     """SQuAD v2's script, written anew: of one question."""
     right = [answer for answer in answers if normalised(answer, "squad", "en")] or [""]
     best = {"f1": 0.0, "em": 0.0}
     for first, second in (
-        (normalised(a, "squad", "en"), normalised(said, "squad", "en")) for a in right
+        (normalised(a, "squad", "en"), normalised(predicted, "squad", "en")) for a in right
     ):
         same = sum(min(first.count(word), second.count(word)) for word in set(first))
         f1 = 2 * same / (len(first) + len(second)) if first and second else float(first == second)
@@ -97,10 +97,10 @@ WORDS = st.lists(st.sampled_from(["The", "a", "cat", "sat", "!", "cat,"]), max_s
 
 
 @given(st.lists(WORDS.map(" ".join), min_size=1, max_size=3), WORDS.map(" ".join))
-def test_questions_that_may_have_no_answer_are_scored_as_by_their_script(answers, said):
+def test_questions_that_may_have_no_answer_are_scored_as_by_their_script(answers, predicted):
     task = parse_task(V2, "squad2.yaml")
-    assert kind_of(task).score(Predictions("en", [tuple(answers)], [said])) == version_two(
-        tuple(answers), said
+    assert kind_of(task).score(Predictions("en", [tuple(answers)], [predicted])) == version_two(
+        tuple(answers), predicted
     )
     assert version_two(("The",), "the") == {"f1": 1.0, "em": 1.0}
 

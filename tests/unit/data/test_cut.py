@@ -94,6 +94,7 @@ def test_questions_that_are_cut_are_those_that_perfect_logits_cannot_answer(
 
     decoded = decoded_with(split, perfect)
     given = [
-        said in right for said, right in zip(split.predictions(decoded), split.gold, strict=True)
+        predicted in right
+        for predicted, right in zip(split.predictions(decoded), split.gold, strict=True)
     ]
     assert split.cut == pytest.approx(1 - np.mean(given))

@@ -253,10 +253,10 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
             row = crossing.row_in(number, place)
             assert (row is not None) == (code in there)
             if row is not None:
-                said = [
+                pieces = [
                     tokenizer.convert_ids_to_tokens(int(sentence.pieces[0])) for sentence in row
                 ]
-                assert said == [f"{code}x", f"{code}y"]
+                assert pieces == [f"{code}x", f"{code}y"]
     lone = crossing.row(7, random)
     assert {tokenizer.convert_ids_to_tokens(int(sentence.pieces[0])) for sentence in lone} == {
         "aax",

@@ -48,8 +48,8 @@ def random_answers(task: Task, num: int, seed: int, *, is_constant: bool = False
     if task.kind == "score":
         low, high = task.range
         gold = np.round(random.uniform(low, high, num), 1)
-        said = np.full(num, low) if is_constant else gold + random.normal(0, high - low, num)
-        return gold.tolist(), said.tolist()
+        predicted = np.full(num, low) if is_constant else gold + random.normal(0, high - low, num)
+        return gold.tolist(), predicted.tolist()
     if task.kind == "span":
         words = ["the cat", "cat", "", "a dog barks"] if task.spans.has_unanswerable else ["a b"]
         words += ["Ada", "Ada wrote", "1843"]
@@ -59,11 +59,11 @@ def random_answers(task: Task, num: int, seed: int, *, is_constant: bool = False
         lengths = random.integers(1, 8, num).tolist()
         gold = [tuple(random.choice(task.labels, size)) for size in lengths]
         label = random.choice(task.labels)
-        said = [
+        predicted = [
             (label,) * size if is_constant else tuple(random.choice([*task.labels, "O"], size))
             for size in lengths
         ]
-        return gold, said
+        return gold, predicted
     if task.kind == "retrieval":
         return [None] * num, list(zip(vectors(), vectors(), strict=True))
     if task.kind == "ranking":
@@ -84,8 +84,8 @@ def random_answers(task: Task, num: int, seed: int, *, is_constant: bool = False
 
 
 def scored(task: Task, num: int, seed: int, **kinds) -> ItemScores:
-    gold, said = random_answers(task, num, seed, **kinds)
-    return kind_of(task).item_scores(Predictions("en", gold, said))
+    gold, predicted = random_answers(task, num, seed, **kinds)
+    return kind_of(task).item_scores(Predictions("en", gold, predicted))
 
 
 @pytest.mark.parametrize("task", load_tasks(), ids=lambda task: task.name)
@@ -94,10 +94,10 @@ def scored(task: Task, num: int, seed: int, **kinds) -> ItemScores:
 def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, seed: int) -> None:
     if not task.labels and task.kind in ("pair", "tag"):
         pytest.skip("its labels are made by the user")
-    gold, said = random_answers(task, num, seed)
+    gold, predicted = random_answers(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores(Predictions("en", gold, said))
-    assert found.values == pytest.approx(kind.score(Predictions("en", gold, said)))
+    found = kind.item_scores(Predictions("en", gold, predicted))
+    assert found.values == pytest.approx(kind.score(Predictions("en", gold, predicted)))
     assert list(found.values) == list(found.parts) == list(found.chance)
     assert list(found.values) == [metric for metric in task.metrics if metric in found.values]
     for metric, (points, out_of) in found.parts.items():
@@ -111,14 +111,16 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
 @pytest.mark.parametrize("name", ["pos", "ner-panx", "xnli", "mlqa", "tatoeba"])
 def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, data) -> None:
     task = task_named(name)
-    gold, said = random_answers(task, num, seed)
+    gold, predicted = random_answers(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores(Predictions("en", gold, said))
+    found = kind.item_scores(Predictions("en", gold, predicted))
     drawn = data.draw(st.lists(st.integers(0, num - 1), min_size=1, max_size=num))
     # Macro F1 is linear in its items only about the sample; a pool of candidates does not shrink.
     exact = [metric for metric in found.parts if metric != "macro_f1" and task.kind != "retrieval"]
     if exact:
-        again = kind.score(Predictions("en", [gold[n] for n in drawn], [said[n] for n in drawn]))
+        again = kind.score(
+            Predictions("en", [gold[n] for n in drawn], [predicted[n] for n in drawn])
+        )
     for metric in (metric for metric in exact if metric in again):
         points, out_of = found.parts[metric]
         assert ratio(points[drawn], out_of[drawn]) == pytest.approx(again[metric])
@@ -149,12 +151,12 @@ def test_blocks_of_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 @settings(deadline=None, max_examples=30)
 @given(rows=st.lists(st.tuples(*[st.sampled_from("abc_")] * 2), min_size=2, max_size=15))
 def test_macro_f1_without_an_item_is_that_of_the_others(rows) -> None:
-    gold, said = ([row[side] for row in rows] for side in (0, 1))
+    gold, predicted = ([row[side] for row in rows] for side in (0, 1))
     found = macro_f1_without(
-        *label_counts([[label] for label in gold], [[label] for label in said])
+        *label_counts([[label] for label in gold], [[label] for label in predicted])
     )
     for number in range(len(rows)):
-        mine, theirs = ([*side[:number], *side[number + 1 :]] for side in (gold, said))
+        mine, theirs = ([*side[:number], *side[number + 1 :]] for side in (gold, predicted))
         expected = f1_score(
             mine, theirs, labels=sorted(set(mine)), average="macro", zero_division=0
         )
@@ -167,11 +169,11 @@ TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), max_
 @settings(deadline=None)
 @given(st.lists(st.tuples(TAGS, TAGS), min_size=1, max_size=6))
 def test_chunks_counted_by_sentence_are_those_of_seqeval(pairs) -> None:
-    gold, said = ([pair[side][: min(map(len, pair))] for pair in pairs] for side in (0, 1))
+    gold, predicted = ([pair[side][: min(map(len, pair))] for pair in pairs] for side in (0, 1))
     for is_strict, whole in ((True, entity_f1), (False, conll_f1)):
-        right, predicted, wanted = chunk_counts(gold, said, is_strict=is_strict)
-        expected = 2 * right.sum() / (predicted.sum() + wanted.sum()) if wanted.sum() else None
-        assert whole(gold, said) == (pytest.approx(expected) if wanted.sum() else None)
+        right, counted, wanted = chunk_counts(gold, predicted, is_strict=is_strict)
+        expected = 2 * right.sum() / (counted.sum() + wanted.sum()) if wanted.sum() else None
+        assert whole(gold, predicted) == (pytest.approx(expected) if wanted.sum() else None)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_the_same_prediction_for_everything_has_a_share_of_one(name: str) -> Non
 def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int) -> None:
     """So that no label can be read from them: every other naming gives the same numbers."""
     task = task_named(name)
-    gold, said = random_answers(task, 60, seed)
+    gold, predicted = random_answers(task, 60, seed)
 
     def renamed(answers):
         turn = dict(zip(task.labels, (*task.labels[1:], *task.labels[:1]), strict=True))
@@ -213,8 +215,8 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
         return [turn[answer] for answer in answers]
 
     kind = kind_of(task)
-    scores = kind.item_scores(Predictions("de", gold, said))
-    other = kind.item_scores(Predictions("de", renamed(gold), renamed(said)))
+    scores = kind.item_scores(Predictions("de", gold, predicted))
+    other = kind.item_scores(Predictions("de", renamed(gold), renamed(predicted)))
     metrics = set(task.metrics)
     # Runs of parts of speech differ in their letters behind the first.
     metrics -= {"conll_f1"} if name == "pos" else set()

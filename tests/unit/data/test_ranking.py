@@ -113,12 +113,12 @@ def score(gold, queries, candidates, task=LAREQA, language="en"):
 
 
 def test_the_pool_is_every_candidate_and_its_own_part_that_in_the_language():
-    said = score(GOLD, [NEAR[0], None, None, None], [None, *AXES])
+    scores = score(GOLD, [NEAR[0], None, None, None], [None, *AXES])
     # In the order b, c, a; in English alone b, c; in German a.
-    assert said == pytest.approx(
+    assert scores == pytest.approx(
         {"map_at_20": (1 + 2 / 3) / 2, "map_at_20_own": 1.0, "accuracy": 1.0}
     )
-    assert list(said) == list(LAREQA.metrics)
+    assert list(scores) == list(LAREQA.metrics)
     assert score(GOLD, [-NEAR[0], None, None, None], [None, *AXES], language="de") == pytest.approx(
         {"map_at_20": (1 + 2 / 3) / 2, "map_at_20_own": 1.0, "accuracy": 1.0}
     )

@@ -29,8 +29,8 @@ def vectors(num, width=6, seed=0):
 
 @given(st.integers(1, 12), st.integers(0, 20))
 def test_identical_sentences_are_all_found(num, seed):
-    said = score(vectors(num, seed=seed), vectors(num, seed=seed))
-    assert {said[metric] for metric in TATOEBA.metrics if metric != "margin_accuracy"} == {1.0}
+    scores = score(vectors(num, seed=seed), vectors(num, seed=seed))
+    assert {scores[metric] for metric in TATOEBA.metrics if metric != "margin_accuracy"} == {1.0}
 
 
 @given(st.integers(2, 12), st.integers(0, 20))
@@ -42,9 +42,9 @@ def test_lengths_of_vectors_do_not_matter(num, seed):
 
 def test_directions_are_distinguished_and_averaged():
     # Both sentences are nearest to the second translation, each translation has its own.
-    said = score([[1, 0], [0.95, 0.15]], [[0.5, -1], [1, 0.1]])
-    assert (said["accuracy_into_pivot"], said["accuracy_from_pivot"]) == (0.5, 1.0)
-    assert said["accuracy"] == 0.75
+    scores = score([[1, 0], [0.95, 0.15]], [[0.5, -1], [1, 0.1]])
+    assert (scores["accuracy_into_pivot"], scores["accuracy_from_pivot"]) == (0.5, 1.0)
+    assert scores["accuracy"] == 0.75
 
 
 def test_a_margin_is_the_cosine_over_the_mean_of_the_neighbours():

@@ -25,8 +25,8 @@ def test_every_sentence_is_an_item_whatever_the_batches(
     )  # fmt: skip
     assert split.num_items == num_items
     decoded = decoded_with(split, counts_of_pieces, batch_size)
-    for example, said in zip(split.examples, split.predictions(decoded), strict=True):
-        vectors = said if isinstance(said, tuple) else (said,)
+    for example, predicted in zip(split.examples, split.predictions(decoded), strict=True):
+        vectors = predicted if isinstance(predicted, tuple) else (predicted,)
         for words, vector in zip(example.sentences(), vectors, strict=True):
             assert (vector is None) == (not words)
             if words:

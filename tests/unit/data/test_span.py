@@ -285,15 +285,15 @@ def test_unanswerable_questions_are_read_and_trained_as_none(files):
 def test_none_is_said_where_it_beats_the_best_span_of_all_windows():
     question = SpanExample("q", "q", "w1 w2", ())
 
-    def said(task, *found):
+    def answer(task, *found):
         return kind_of(task).joined(
             question, [BestSpan(score, 0, 2, none) for score, none in found]
         )
 
-    assert said(V2, (1.0, 3.0), (0.0, 2.5)) == ""
-    assert said(V2, (1.0, 3.0), (0.0, 2.0)) == "w1"  # better by no more than the threshold
-    assert said(V2, (1.0, 3.0), (2.0, 3.0)) == "w1"
-    assert said(TASK, (1.0, 99.0)) == "w1"
+    assert answer(V2, (1.0, 3.0), (0.0, 2.5)) == ""
+    assert answer(V2, (1.0, 3.0), (0.0, 2.0)) == "w1"  # better by no more than the threshold
+    assert answer(V2, (1.0, 3.0), (2.0, 3.0)) == "w1"
+    assert answer(TASK, (1.0, 99.0)) == "w1"
 
 
 @settings(deadline=None, max_examples=50)

@@ -62,21 +62,21 @@ def test_learned_alignments_are_close_to_gold(toy, pair):
 
 def test_model_one_learns_what_words_are_said_as():
     given = [["the", "house"], ["the", "book"], ["a", "book"]]
-    said = [["das", "Haus"], ["das", "Buch"], ["ein", "Buch"]]
-    assert [links.tolist() for links in model_one(given, said)] == [[0, 1], [0, 1], [0, 1]]
-    turned = [words[::-1] for words in said]
+    translations = [["das", "Haus"], ["das", "Buch"], ["ein", "Buch"]]
+    assert [links.tolist() for links in model_one(given, translations)] == [[0, 1], [0, 1], [0, 1]]
+    turned = [words[::-1] for words in translations]
     assert [links.tolist() for links in model_one(given, turned)] == [[1, 0], [1, 0], [1, 0]]
 
 
 def test_a_word_that_nothing_says_is_aligned_with_nothing():
     given = [["a"], ["b"], ["c"], ["d"]]
-    said = [["x", "um"], ["y", "um"], ["z", "um"], ["w", "um"]]
-    assert [links.tolist() for links in model_one(given, said)] == [[0, -1]] * 4
+    translations = [["x", "um"], ["y", "um"], ["z", "um"], ["w", "um"]]
+    assert [links.tolist() for links in model_one(given, translations)] == [[0, -1]] * 4
 
 
 def test_equal_words_are_aligned_along_the_diagonal():
-    given, said = [["a", "b", "a"], ["b"]], [["x", "y", "x"], ["y"]]
-    assert model_one(given, said)[0].tolist() == [0, 1, 2]
+    given, translations = [["a", "b", "a"], ["b"]], [["x", "y", "x"], ["y"]]
+    assert model_one(given, translations)[0].tolist() == [0, 1, 2]
 
 
 def test_empty_sentences_have_no_links():

@@ -186,7 +186,7 @@ def test_two_pairs_of_six_that_share_a_stage_leave_no_test() -> None:
     (found,) = compare(sides)
     assert [stage.key for stage in found.given] == ["b0"]
     assert not any(line.is_significant for line in found.lines)
-    # Of five seeds of them nothing is shared, and nothing is said of it.
+    # Of five seeds of them nothing is shared, and nothing is mentioned.
     (fewer,) = compare([candidate("a", noisy(0.5, 5, 1)), sides[1]])
     assert fewer.given == ()
 

@@ -46,9 +46,9 @@ def test_a_report_names_what_is_lost_and_its_command(
     damaged: tuple[Finished, list[int]], tmp_path: Path
 ) -> None:
     found, numbers = damaged
-    said: list[str] = []
-    page = write_report(Home(tmp_path), found.ledger, found.store, warn=said.append)
-    (line,) = said
+    warnings: list[str] = []
+    page = write_report(Home(tmp_path), found.ledger, found.store, warn=warnings.append)
+    (line,) = warnings
     assert f"trials {numbers[0]}, {numbers[1]} is gone or damaged" in line
     assert "xlt resume quick" in line
     assert line in page.read_text(encoding="utf-8")
@@ -78,13 +78,13 @@ def test_best_weights_and_items_that_are_damaged_are_named_with_their_command(
     assert key is not None
     items = store.folder(key) / ITEMS
     items.write_bytes(items.read_bytes()[:-1] + b"x")
-    said: list[str] = []
-    write_report(Home(tmp_path), quick.ledger, store, warn=said.append)
-    weights, scores = said
+    warnings: list[str] = []
+    write_report(Home(tmp_path), quick.ledger, store, warn=warnings.append)
+    weights, scores = warnings
     assert f"the weights of trial {best.trial.number}, the best one, are gone or damaged" in weights
     assert short(key) in scores
     assert ITEMS in scores
-    for line in said:
+    for line in warnings:
         assert "xlt resume quick --verify" in line
 
 

@@ -124,14 +124,14 @@ def table(snapshot: Snapshot) -> LanguageTable:
 
 
 def compiled(source: str, folder: Path) -> str:
-    """What the engine said."""
+    """What the engine printed."""
     engine = next(command for name, command in ENGINES.items() if shutil.which(name))
     (folder / "tables.tex").write_text(source, encoding="utf-8")
     done = subprocess.run([*engine, "tables.tex"], cwd=folder, capture_output=True, timeout=300)
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode == 0, said[-2000:]
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, output[-2000:]
     assert (folder / "tables.pdf").stat().st_size > 10_000
-    return said
+    return output
 
 
 engine_needed = pytest.mark.skipif(
@@ -161,9 +161,9 @@ def test_no_table_runs_off_the_page(
     quick: Finished, table: LanguageTable, tmp_path: Path, num_languages: int, num_rows: int
 ) -> None:
     whole = many(table, num_languages, num_rows)
-    said = compiled(document(*tables_of(quick, whole)), tmp_path)
-    assert "Overfull" not in said
-    assert "Float too large" not in said
+    output = compiled(document(*tables_of(quick, whole)), tmp_path)
+    assert "Overfull" not in output
+    assert "Float too large" not in output
 
 
 def test_every_cell_of_a_long_and_wide_table_is_in_a_panel_with_its_row() -> None:
@@ -208,9 +208,11 @@ def test_long_values_and_long_captions_stay_on_the_page(
                    for number in range(40))  # fmt: skip
     whole = many(table, 6, 60)
     rows = tuple(replace(row, parameters={**row.parameters, path: BLOCK}) for row in whole.rows)
-    said = compiled(document(*tables_of(quick, replace(whole, groups=groups, rows=rows))), tmp_path)
-    assert "Overfull" not in said
-    assert "Float too large" not in said
+    output = compiled(
+        document(*tables_of(quick, replace(whole, groups=groups, rows=rows))), tmp_path
+    )
+    assert "Overfull" not in output
+    assert "Float too large" not in output
 
 
 def test_a_long_text_is_broken() -> None:

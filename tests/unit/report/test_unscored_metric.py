@@ -58,8 +58,8 @@ def test_reports_tables_and_cards_are_written(lacking: Finished, tmp_path: Path)
      ("compare", "quick/0", "quick/1"), ("status",)],
 )  # fmt: skip
 def test_a_command_ends_well_or_says_what_is_missing(xlt: Xlt, command: tuple[str, ...]) -> None:
-    said = xlt(*command)
-    if said.code:
+    output = xlt(*command)
+    if output.code:
         assert command[0] == "compare"
-        assert "has no test scores of macro_f1" in said.err
-    assert "Traceback" not in said.err
+        assert "has no test scores of macro_f1" in output.err
+    assert "Traceback" not in output.err

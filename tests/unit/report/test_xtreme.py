@@ -184,12 +184,12 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
     found = search_of_english(other, english)
     published = float(np.mean([place == row for row, place in enumerate(found)]))
     task = task_named("tatoeba")
-    said = kind_of(task).score(
+    scores = kind_of(task).score(
         Predictions("de", [None] * num, list(zip(other, english, strict=True)))
     )
     (metric,) = TASKS["tatoeba"].metrics
-    assert said[metric] == pytest.approx(published)
-    assert next(iter(said)) == metric, "the headline of the task is what is published"
+    assert scores[metric] == pytest.approx(published)
+    assert next(iter(scores)) == metric, "the headline of the task is what is published"
 
 
 def test_the_objective_selects_and_test_scores_do_not(as_benchmark):

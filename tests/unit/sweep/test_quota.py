@@ -170,9 +170,9 @@ def test_without_enough_space_the_message_names_the_reasons_and_nothing_is_freed
     room = sweep.manager.free_space([last])
     assert room
     assert sweep.keys() == before
-    for said in ("store.quota: 5 MB is too little", str(sweep.home.root), "target stage of a best",
+    for part in ("store.quota: 5 MB is too little", str(sweep.home.root), "target stage of a best",
                  "an unfinished", "raise store.quota", "xlt gc --all-but-best"):  # fmt: skip
-        assert said in room
+        assert part in room
 
 
 def test_a_store_above_the_quota_is_brought_below_it(
@@ -373,8 +373,8 @@ def test_what_another_home_keeps_in_this_one_is_not_freed(
     room = sweep.manager.free_space([])
     assert room
     assert path[1] in sweep.store
-    for said in ("was made for another home", "may be made for another home"):
-        assert said in room
+    for part in ("was made for another home", "may be made for another home"):
+        assert part in room
     ((_, _, roots),) = stores_of(home)
     assert roots.home_sweeps == {"t"}
     (_, (shared, _, _)) = stores_of(guest.home)

@@ -284,7 +284,7 @@ def _count(path: Path, task: Task, split: Split) -> int:
     try:
         num_examples = kind_of(task).count(path, split) if path.read_bytes().strip() else 0
     except DataError:
-        # The count stops at the first fault; all of them are told.
+        # The count stops at the first fault; all of them are reported.
         _examined(path, task, split)
         raise
     if not num_examples:

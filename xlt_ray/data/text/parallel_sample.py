@@ -3,8 +3,8 @@
 It follows from sentence ids alone: for every pair of languages the first n sentences that both
 have, ordered by a digest of their ids. So it is the same in every process and at every step, a
 smaller sample is the beginning of a larger one, and no label of any task is read. A sentence that
-repeats the text of an earlier one in its language is skipped: its translation could not be told
-from the other's.
+repeats the text of an earlier one in its language is skipped: its translation could not be
+distinguished from the other's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Mining: which sentences of two collections are translations of each other? (BUCC)
 
 Read from JSON lines, each a sentence of the file's language or of the pivot; ``gold`` names
-translations on the other side, and a pair may be told on either of its lines::
+translations on the other side, and a pair may be named on either of its lines::
 
     {"id": "de-000000042", "language": "de", "sentence": "Guten Tag.", "gold": ["en-000000007"]}
     {"id": "en-000000007", "language": "en", "sentence": "Good day."}
@@ -183,8 +183,8 @@ def judged(
     """What is mined of all sentences, by either score.
 
     Of the gold list those pairs count of which both sentences are there. As in LASER's script,
-    sentences of the same text are one, and count for nothing, neither right nor wrong, because it
-    cannot be told which of them is meant.
+    sentences of the same text are one, and count for nothing, neither right nor wrong, because
+    nothing says which of them is meant.
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences, {len(predicted)} vectors")

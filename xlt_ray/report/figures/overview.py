@@ -92,9 +92,7 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
     paths = sorted({path for importances in by_series.values() for path in importances})
     if not paths:
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
-        note = (
-            f"{table.task}: importance of parameters is not told below {MIN_POINTS} configurations."
-        )
+        note = f"{table.task}: no importance below {MIN_POINTS} configurations."
         return None, [] if enough or not table.parameters else [note]
 
     def rank(path: str) -> tuple[float, str]:
