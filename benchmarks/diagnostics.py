@@ -33,7 +33,7 @@ from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.sweep.tasks import task_for
 from xlt_ray.training import walk
-from xlt_ray.training.engine import Engine
+from xlt_ray.training.deepspeed_engine import Engine
 
 SWEEP = """
 name: diagnostics

@@ -190,7 +190,7 @@ def ours(
     from xlt_ray.config.methods import NoFusion
     from xlt_ray.modeling.encoder import attend_without_reading
     from xlt_ray.modeling.network import build_network
-    from xlt_ray.training.engine import Engine
+    from xlt_ray.training.deepspeed_engine import Engine
     from xlt_ray.training.load import tensors_of
     from xlt_ray.training.prefetch import prefetched
     from xlt_ray.training.runtime import Runtime

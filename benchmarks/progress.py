@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from xlt_ray.config.methods import NoFusion
     from xlt_ray.modeling.network import build_network
-    from xlt_ray.training.engine import Engine
+    from xlt_ray.training.deepspeed_engine import Engine
     from xlt_ray.training.load import tensors_of
     from xlt_ray.training.process_group import join_process_group
     from xlt_ray.training.runtime import Runtime

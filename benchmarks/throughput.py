@@ -54,7 +54,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.engine import Engine
+from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.loop import Training
 from xlt_ray.training.process_group import join_process_group

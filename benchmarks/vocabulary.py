@@ -26,7 +26,7 @@ from benchmarks.common import print_table, timed
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.modeling.network import build_network
 from xlt_ray.modeling.trimmed_embedding import trim_embedding
-from xlt_ray.training.engine import Engine
+from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
 

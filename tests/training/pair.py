@@ -61,7 +61,7 @@ def follow(bench: Bench, job: Job) -> Trace:
 @contextmanager
 def _witness(seen: list[list[str]]) -> Iterator[None]:
     """Every step of the engine notes its rows."""
-    from xlt_ray.training.engine import Engine
+    from xlt_ray.training.deepspeed_engine import Engine
 
     step = Engine.step
 

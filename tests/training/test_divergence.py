@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.training.conftest import Bench
 from xlt_ray.errors import TrialFailure
-from xlt_ray.training.engine import WEIGHTS, Engine
+from xlt_ray.training.deepspeed_engine import WEIGHTS, Engine
 from xlt_ray.training.runtime import Runtime
 
 SETTINGS = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip": 1.0,

@@ -17,7 +17,7 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.engine import WEIGHTS
+from xlt_ray.training.deepspeed_engine import WEIGHTS
 from xlt_ray.training.load import load_parent
 from xlt_ray.training.loop import Evaluated
 

@@ -19,7 +19,7 @@ from xlt_ray.modeling import trimmed_embedding
 from xlt_ray.modeling.trimmed_embedding import TrimmedEmbedding
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.engine import WEIGHTS
+from xlt_ray.training.deepspeed_engine import WEIGHTS
 from xlt_ray.training.events import Evaluated
 from xlt_ray.training.final_weights import AVERAGE
 from xlt_ray.training.setup import training_setup

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xlt_ray.config.trial import evaluation_points
 from xlt_ray.modeling.trimmed_embedding import with_whole_embeddings
-from xlt_ray.training.engine import Engine
+from xlt_ray.training.deepspeed_engine import Engine
 
 AVERAGE = "average.safetensors"
 """In a result: the mean of every trained parameter. In progress: the sum so far."""

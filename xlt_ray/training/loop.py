@@ -26,8 +26,8 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.store.canonical import from_fields
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
+from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.diagnose import Diagnose
-from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.final_weights import KeptWeights
 from xlt_ray.training.load import TrainingContext

@@ -26,8 +26,8 @@ from xlt_ray.store.lease import Holder, Lease
 from xlt_ray.store.record import StageRecord, profiles_from_json
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import StagePath, dependencies, stages_to_run
+from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.diagnose import diagnose_stage, diagnose_with, diagnosis_of
-from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.final_weights import Average, Best, averaged_points

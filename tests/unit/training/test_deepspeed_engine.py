@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
-from xlt_ray.training.engine import Engine
+from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
 
