@@ -33,7 +33,7 @@ from xlt_ray.ledger import (
     failure_lines,
     mixed_facts,
 )
-from xlt_ray.report import additional_tasks, selection, table_export
+from xlt_ray.report import additional_tasks, latex_tables, selection
 from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
 from xlt_ray.report.figures import Figure, csv_of, write_figure
 from xlt_ray.report.figures.overview import timeline
@@ -242,16 +242,16 @@ def _table_texts(
 ) -> dict[str, str]:
     """The files of one table: itself, its groups, effects, importances and selection rules."""
     texts = {
-        ".csv": table_export.table_csv(table, sweep),
-        ".tex": table_export.table_tex(table, sweep),
-        "-selection.csv": table_export.picks_csv(rules, table),
-        "-selection.tex": table_export.picks_tex(rules, table),
+        ".csv": latex_tables.table_csv(table, sweep),
+        ".tex": latex_tables.table_tex(table, sweep),
+        "-selection.csv": latex_tables.picks_csv(rules, table),
+        "-selection.tex": latex_tables.picks_tex(rules, table),
     }
     if table.groups:
-        texts["-groups.tex"] = table_export.groups_tex(table, sweep)
+        texts["-groups.tex"] = latex_tables.groups_tex(table, sweep)
     if effects.levels:
         texts["-effects.csv"] = effects_csv(effects)
-        texts["-effects.tex"] = table_export.effects_tex(effects, table, sweep)
+        texts["-effects.tex"] = latex_tables.effects_tex(effects, table, sweep)
     if any(effects.importances.values()):
         texts["-importance.csv"] = importances_csv(effects)
     return {f"tables/{table.stem}{ending}": text for ending, text in texts.items()}

@@ -18,8 +18,8 @@ from xlt_ray.report.additional_tasks import (
     averaged_scores,
 )
 from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.latex_tables import picks_csv
 from xlt_ray.report.selection import picks
-from xlt_ray.report.table_export import picks_csv
 from xlt_ray.report.tables import language_tables, tables_of
 from xlt_ray.store.record import Score
 

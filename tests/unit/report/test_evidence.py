@@ -13,7 +13,7 @@ from tests.unit.report.conftest import NEAR_CONSTANT, Finished, csv_rows
 from xlt_ray.cli.listings import trial_row
 from xlt_ray.report.additional_tasks import ADDITIONAL_COLUMNS, additional_csv, additional_tables
 from xlt_ray.report.frames import typed
-from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
+from xlt_ray.report.latex_tables import groups_tex, table_csv, table_tex
 from xlt_ray.report.tables import (
     MIN_GROUP_ITEMS,
     Constant,

@@ -20,8 +20,8 @@ from xlt_ray.report.card import model_card
 from xlt_ray.report.comparison import candidate_of, compare, comparison_json
 from xlt_ray.report.figures.questions import ratio_figure
 from xlt_ray.report.frames import Snapshot, trials_frame
+from xlt_ray.report.latex_tables import groups_tex, table_csv, table_tex
 from xlt_ray.report.provenance import export_metadata
-from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
 from xlt_ray.report.tables import LanguageTable, tables_of
 from xlt_ray.report.xtreme import BenchmarkTask, xtreme_frame
 

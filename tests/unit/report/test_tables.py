@@ -25,6 +25,7 @@ from xlt_ray.config.sweep import selection_rule
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.report.frames import SCORE_COLUMNS, Snapshot, scores_frame, typed
+from xlt_ray.report.latex_tables import picks_csv, picks_tex, table_csv, table_tex
 from xlt_ray.report.selection import (
     checkpoints,
     header,
@@ -32,7 +33,6 @@ from xlt_ray.report.selection import (
     picks,
 )
 from xlt_ray.report.stats import summary
-from xlt_ray.report.table_export import picks_csv, picks_tex, table_csv, table_tex
 from xlt_ray.report.tables import (
     LanguageTable,
     groups_of,

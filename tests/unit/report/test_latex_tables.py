@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished
 from xlt_ray.report.effects import effects_of
 from xlt_ray.report.frames import Snapshot, scores_frame
-from xlt_ray.report.selection import picks
-from xlt_ray.report.table_export import (
+from xlt_ray.report.latex_tables import (
     booktabs,
     effects_tex,
     groups_tex,
@@ -26,6 +25,7 @@ from xlt_ray.report.table_export import (
     table_tex,
     tex,
 )
+from xlt_ray.report.selection import picks
 from xlt_ray.report.tables import LanguageTable, known_groupings
 from xlt_ray.report.tables import tables_of as tables_of_snapshot
 
