@@ -43,7 +43,11 @@ def note(stages):
 
 
 SPOILED = {
-    "xlt_ray.training.deepspeed_engine": ("Engine", "step", lambda engine, batches, _: meet(engine, batches)),
+    "xlt_ray.training.deepspeed_engine": (
+        "Engine",
+        "step",
+        lambda engine, batches, _: meet(engine, batches),
+    ),
     "xlt_ray.ledger.ledger": ("Ledger", "set_stages", lambda ledger, number, stages: note(stages)),
 }
 """
