@@ -58,7 +58,7 @@ def write_pairs(file: Path, num_pairs: int) -> None:
 def by_xlt_ray(root: Path, cache: Path, model: str, size: Any) -> Callable[[], Any]:
     """What a trial does with its training set: its files compared, its tokenizer, its batches."""
     from xlt_ray.config.trial import FilesData, Model
-    from xlt_ray.data.batches.supervised import train_batches
+    from xlt_ray.data.batches.supervised import BatchSettings, train_batches
     from xlt_ray.data.label_access import LabelAccess
     from xlt_ray.data.sources.base import open_source
     from xlt_ray.data.task import task_named
@@ -75,7 +75,9 @@ def by_xlt_ray(root: Path, cache: Path, model: str, size: Any) -> Callable[[], A
         source.splits(task)
         pipeline = context.pipeline(load_tokenizer(named, None), MAX_LENGTH)
         access = LabelAccess("train", task.name, "en")
-        return train_batches(source, task, access, size, pipeline, BATCH_SIZE, 0).batch(0)
+        return train_batches(
+            source, task, access, size, pipeline, BatchSettings(BATCH_SIZE, 0)
+        ).batch(0)
 
     return first_batch
 

@@ -44,7 +44,7 @@ from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.batches.length_pools import POOL
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.base import Source, open_source
 from xlt_ray.data.task import Task, task_named
@@ -172,8 +172,8 @@ def make_case(arguments: argparse.Namespace, root: Path) -> Case:
 def encoded_rows(source: Source, task: Task, pipeline: Any) -> Iterator[Row]:
     """Every row of the training set by itself, without padding."""
     singles = train_batches(
-        source, task, LabelAccess("train", task.name, "en"), "all", pipeline, 1, SEED,
-        is_nested=True,
+        source, task, LabelAccess("train", task.name, "en"), "all", pipeline,
+        BatchSettings(1, SEED, is_nested=True),
     )  # fmt: skip
     for number in range(singles.num_examples):
         batch = singles.batch(number)

@@ -33,7 +33,7 @@ from xlt_ray.config.trial import Hybrid, Model
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.batches.evaluation import eval_split
 from xlt_ray.data.batches.mixture_batches import NumberedBatches
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import task_named
@@ -155,8 +155,7 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
             LabelAccess("train", name, "qaa"),
             "all",
             pipeline,
-            32,
-            0,
+            BatchSettings(32, 0),
             hybrid=how.hybrid,
             augment=augment,
         ),

@@ -37,7 +37,7 @@ from xlt_ray.data.batches.alignment_batches import (
     monolingual_batches,
 )
 from xlt_ray.data.batches.mixture_batches import NumberedBatches, mixed_batches, part_seed
-from xlt_ray.data.batches.supervised import shot_batches, train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, shot_batches, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.parallel import rest_of
@@ -132,13 +132,9 @@ def supervised_setup(
         LabelAccess("train", task.name, settings["source_language"]),
         size,
         pipeline,
-        batch_size,
-        stage.seed,
+        _batch_settings(stage),
         hybrid=Hybrid.model_validate(settings.get("hybrid", {})),
-        is_nested=is_trunk or bool(stage.starts_at),
         augment=robust if isinstance(robust, AugmentRobust) else None,
-        num_negatives=ranking.negatives,
-        is_by_pieces=_is_by_pieces(settings),
     )
     is_noisy = robust.perturbs == "embeddings"
     batches: Batches = NumberedBatches(supervised, stage.seed) if is_noisy else supervised
@@ -150,8 +146,14 @@ def supervised_setup(
     return TrainingSetup(network, batches, steps, evaluate, watch, supervised.coverage)
 
 
-def _is_by_pieces(settings: Mapping[str, Any]) -> bool:
-    return settings.get("batching") == "pieces"
+def _batch_settings(stage: Stage) -> BatchSettings:
+    return BatchSettings(
+        stage.settings["batch_size"],
+        stage.seed,
+        is_nested=stage.kind == "trunk" or bool(stage.starts_at),
+        is_by_pieces=stage.settings.get("batching") == "pieces",
+        num_negatives=_ranking(stage.settings).negatives,
+    )
 
 
 def _ranking(settings: Mapping[str, Any]) -> Ranking:
@@ -229,11 +231,7 @@ def mixed_setup(
         size,
         None if mlm is None else _masked(stage, mlm, pipeline, context),
         pipeline,
-        batch_size,
-        stage.seed,
-        is_nested=is_trunk or bool(stage.starts_at),
-        num_negatives=ranking.negatives,
-        is_by_pieces=_is_by_pieces(settings),
+        _batch_settings(stage),
     )
     if is_trunk:
         return TrainingSetup(network, batches, settings["steps"], None)
@@ -293,10 +291,7 @@ def few_shot_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetu
         settings["shots"],
         settings["sample"],
         pipeline,
-        settings["batch_size"],
-        stage.seed,
-        num_negatives=_ranking(settings).negatives,
-        is_by_pieces=_is_by_pieces(settings),
+        _batch_settings(stage),
     )
     evaluate = _dev_scoring(task, stage, pipeline, context)
     return TrainingSetup(network.train(), batches, settings["steps"], evaluate), tokenizer

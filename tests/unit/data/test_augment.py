@@ -6,7 +6,7 @@ import pytest
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.mixture_batches import NumberedBatches
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_source import ToySource
@@ -126,7 +126,7 @@ def train(toy, toy_pipeline):
     def make(augment=None, hybrid=None, size=40):
         access = LabelAccess("train", PARAPHRASE.name, "qaa")
         return train_batches(
-            toy, PARAPHRASE, access, size, toy_pipeline(64), 20, 3,
+            toy, PARAPHRASE, access, size, toy_pipeline(64), BatchSettings(20, 3),
             hybrid=hybrid or Hybrid(), augment=augment,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from xlt_ray.config.task_types import KINDS as TASK_KINDS
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches import supervised
 from xlt_ray.data.batches.evaluation import MIN_FILL, EvalBatches, eval_split
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, toy_words
@@ -25,8 +25,9 @@ def train(toy, toy_pipeline):
     def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, purpose="train"):
         access = LabelAccess(purpose, task.name, "qaa")
         return train_batches(
-            toy, task, access, size, toy_pipeline(64), batch_size, seed, hybrid=hybrid
-        )
+            toy, task, access, size, toy_pipeline(64), BatchSettings(batch_size, seed),
+            hybrid=hybrid,
+        )  # fmt: skip
 
     return make
 
@@ -95,8 +96,8 @@ def test_a_small_size_encodes_a_part_of_the_split_and_trains_the_same_batches(
     def train(size, block):
         monkeypatch.setattr(supervised, "BLOCK", block)
         pipeline = TextPipeline(toy_tokenizer, "t", 64, tmp_path / f"{block}")
-        permit = LabelAccess("train", task.name, "qaa")
-        return train_batches(toy, task, permit, size, pipeline, 16, 3)
+        access = LabelAccess("train", task.name, "qaa")
+        return train_batches(toy, task, access, size, pipeline, BatchSettings(16, 3))
 
     def encoded(block):
         """Number of sentences in each table of the cache."""
@@ -117,9 +118,10 @@ def test_a_small_size_encodes_a_part_of_the_split_and_trains_the_same_batches(
 
 
 def test_nested_batches_have_one_vocabulary_whatever_their_size(toy, toy_pipeline):
-    permit = LabelAccess("train", PARAPHRASE.name, "qaa")
+    access = LabelAccess("train", PARAPHRASE.name, "qaa")
+    settings = BatchSettings(16, 3, is_nested=True)
     small, large = (
-        train_batches(toy, PARAPHRASE, permit, size, toy_pipeline(64), 16, 3, is_nested=True)
+        train_batches(toy, PARAPHRASE, access, size, toy_pipeline(64), settings)
         for size in (16, "all")
     )
     assert (small.vocabulary() == large.vocabulary()).all()
@@ -228,7 +230,10 @@ def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
     def train(**options):
         access = LabelAccess("train", "sick", "en")
         source = FilesSource(tmp_path)
-        return train_batches(source, task_named("sick"), access, "all", pipeline, 4, 0, **options)
+        settings = BatchSettings(4, 0)
+        return train_batches(
+            source, task_named("sick"), access, "all", pipeline, settings, **options
+        )
 
     assert train().batch(0)["labels"].tolist() == [1] * 4
     with pytest.raises(DataError, match=r"lexicon/en-LANGUAGE\.tsv"):
@@ -240,7 +245,7 @@ def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
     assert rows == {(2, 5, 3, 6, 3), (2, 5, 3, 7, 3)}
 
 
-def test_training_reads_through_its_permit(train):
+def test_training_reads_through_its_access(train):
     with pytest.raises(ForbiddenLabels):
         train(purpose="select")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.data.conftest import decoded_with
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import eval_split
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
@@ -77,7 +77,7 @@ def test_a_broken_line_is_named(files, line, complaint):
 def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
     return train_batches(
         source, task, LabelAccess("train", task.name, "en"), "all",
-        TextPipeline(tokenizer, "t", max_length, tmp_path / "cache"), 4, 0,
+        TextPipeline(tokenizer, "t", max_length, tmp_path / "cache"), BatchSettings(4, 0),
         hybrid=hybrid or Hybrid(),
     )  # fmt: skip
 

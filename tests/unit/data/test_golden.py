@@ -11,7 +11,7 @@ import pytest
 
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 
@@ -48,8 +48,8 @@ def digest(batches):
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_training_batches_are_the_known_ones(toy, toy_pipeline, name, ratio):
     batches = train_batches(
-        toy, task_named(name), LabelAccess("train", name, "qaa"), 100, toy_pipeline(20), 16, 3,
-        hybrid=Hybrid(ratio=ratio),
+        toy, task_named(name), LabelAccess("train", name, "qaa"), 100, toy_pipeline(20),
+        BatchSettings(16, 3), hybrid=Hybrid(ratio=ratio),
     )  # fmt: skip
     found = digest(batches.batch(step) for step in range(8))
     assert found == GOLDEN["train"][f"{name} {ratio}"]

@@ -13,7 +13,7 @@ from scipy.stats import binom, chisquare
 
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.crosslingual import Translated
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import toy_words
@@ -33,8 +33,9 @@ def train(toy, toy_pipeline):
     def make(hybrid, seed=3, task=PARAPHRASE):
         access = LabelAccess("train", task, "qaa")
         return train_batches(
-            toy, task_named(task), access, 64, toy_pipeline(64), BATCH, seed, hybrid=hybrid
-        )
+            toy, task_named(task), access, 64, toy_pipeline(64), BatchSettings(BATCH, seed),
+            hybrid=hybrid,
+        )  # fmt: skip
 
     return make
 
@@ -215,14 +216,14 @@ def test_a_weighted_draw_falls_where_its_share_is(weights, draw):
 
 
 @pytest.mark.parametrize(
-    ("is_by_size", "expected"),
+    ("pairs", "expected"),
     [
-        (False, {"aa": 1 / 3, "bb": 1 / 3, "cc": 1 / 3}),
-        (True, {"aa": 4 / 7, "bb": 2 / 7, "cc": 1 / 7}),
+        ("uniform", {"aa": 1 / 3, "bb": 1 / 3, "cc": 1 / 3}),
+        ("by_size", {"aa": 4 / 7, "bb": 2 / 7, "cc": 1 / 7}),
     ],
 )
 def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
-    make_tokenizer, cache_dir, is_by_size, expected
+    make_tokenizer, cache_dir, pairs, expected
 ):
     words = [f"{code}{side}" for code in expected for side in "xy"]
     tokenizer = make_tokenizer(words)
@@ -232,7 +233,7 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
         sentences = [[f"{code}{side}"] for _ in range(size) for side in "xy"]
         pipeline = TextPipeline(tokenizer, "h", 64, cache_dir)
         tables[code] = pipeline.encoded(sentences, f"hybrid {code}")
-    crossing = Translated("aa", tables, ids, is_by_size=is_by_size)
+    crossing = Translated(Hybrid(pairs=pairs), "aa", tables, ids)
     random = np.random.default_rng(0)
     drawn = [
         tuple(

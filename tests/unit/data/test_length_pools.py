@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.length_pools import POOL, WEIGHT, DrawnPools, by_length
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 
@@ -78,7 +78,9 @@ def test_drawn_rows_are_the_same_in_any_order_of_steps_and_alike_in_length(is_by
 
 def _batches(toy, pipeline, size=100, **options):
     access = LabelAccess("train", "toy-tagging", "qaa")
-    return train_batches(toy, task_named("toy-tagging"), access, size, pipeline, 16, 3, **options)
+    hybrid, settings = options.pop("hybrid", Hybrid()), BatchSettings(16, 3, **options)
+    task = task_named("toy-tagging")
+    return train_batches(toy, task, access, size, pipeline, settings, hybrid=hybrid)
 
 
 def _rows(batch):

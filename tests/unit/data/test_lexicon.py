@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
@@ -75,7 +75,7 @@ def train(tmp_path, make_tokenizer):
         tokenizer = make_tokenizer([unicodedata.normalize("NFC", word) for word in words])
         batches = train_batches(
             FilesSource(tmp_path), PAWS, LabelAccess("train", "pawsx", "en"), "all",
-            TextPipeline(tokenizer, "t", 16, tmp_path / "cache"), 64, 0, **how,
+            TextPipeline(tokenizer, "t", 16, tmp_path / "cache"), BatchSettings(64, 0), **how,
         )  # fmt: skip
         ids = batches.batch(0)["input_ids"]
         return {tokenizer.convert_ids_to_tokens(int(id_)) for id_ in np.unique(ids) if int(id_) > 3}

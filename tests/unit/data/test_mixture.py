@@ -18,6 +18,7 @@ from xlt_ray.data.batches.mixture_batches import (
     probabilities,
     shares,
 )
+from xlt_ray.data.batches.supervised import BatchSettings
 from xlt_ray.modeling import multitask
 
 PROPORTIONAL = ProportionalSampling()
@@ -124,8 +125,8 @@ def toy_mixture(toy, toy_pipeline):
         datasets = tuple(Dataset(task, two, 1000) for task in TASKS for two in languages)
         settings = TemperatureSampling(method="temperature", temperature=5.0)
         return mixed_batches(
-            source, Mixture(datasets), settings, size, None, toy_pipeline(48), 4, seed,
-            is_nested=is_nested,
+            source, Mixture(datasets), settings, size, None, toy_pipeline(48),
+            BatchSettings(4, seed, is_nested=is_nested),
         )  # fmt: skip
 
     return make

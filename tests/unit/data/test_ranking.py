@@ -16,7 +16,7 @@ from scipy.stats import chisquare
 from sklearn.metrics import average_precision_score
 
 from xlt_ray.config.trial import Hybrid, Ranking
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy_world import TOY_LANGUAGES
 from xlt_ray.data.task import task_named
@@ -293,7 +293,7 @@ def ranking_batches(toy, toy_pipeline):
     """``ranking_batches(hybrid)``: training batches of 16 queries and their candidates."""
     access = LabelAccess("train", "toy-ranking", "qaa")
     return lambda hybrid: train_batches(
-        toy, TOY, access, 40, toy_pipeline(24), 16, 0, hybrid=hybrid
+        toy, TOY, access, 40, toy_pipeline(24), BatchSettings(16, 0), hybrid=hybrid
     )
 
 

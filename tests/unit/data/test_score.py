@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.data.conftest import decoded_with
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.metrics import pearson, spearman
 from xlt_ray.data.sources.local_files import FilesSource
@@ -74,7 +74,7 @@ def test_translated_pairs_cross_and_keep_their_score(files, make_tokenizer, tmp_
     source = files(TRAIN, HEADER, "1\ta\tb\t2.5\t1")
     batches = train_batches(
         source, TASK, LabelAccess("train", "stsb-score", "en"), "all",
-        TextPipeline(make_tokenizer("abcd"), "t", 16, tmp_path / "cache"), 8, 0,
+        TextPipeline(make_tokenizer("abcd"), "t", 16, tmp_path / "cache"), BatchSettings(8, 0),
         hybrid=Hybrid(ratio=1.0),
     )  # fmt: skip
     batch = batches.batch(0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.supervised import shot_batches, shot_places
+from xlt_ray.data.batches.supervised import BatchSettings, shot_batches, shot_places
 from xlt_ray.data.label_access import LabelAccess, labelled, texts
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
@@ -56,7 +56,7 @@ def test_the_evaluation_after_few_shots_reads_no_dev_set_that_they_may_come_from
 
 def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_pipeline):
     batches = shot_batches(
-        toy, TASK, FEW, "dev", 5, 0, toy_pipeline(32), 10, 0
+        toy, TASK, FEW, "dev", 5, 0, toy_pipeline(32), BatchSettings(10, 0)
     )  # fmt: skip
     assert batches.num_examples == 5
     rows = [row.tobytes() for row in batches.batch(0)["input_ids"]]
@@ -68,7 +68,7 @@ def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_pipelin
 def test_more_shots_than_there_are_examples_are_refused(toy, toy_pipeline):
     with pytest.raises(DataError, match="shots were requested"):
         shot_batches(
-            toy, TASK, FEW, "dev", 10**6, 0, toy_pipeline(32), 10, 0
+            toy, TASK, FEW, "dev", 10**6, 0, toy_pipeline(32), BatchSettings(10, 0)
         )  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_shots_are_whole_and_else_those_of_the_other_languages(make_tokenizer, t
         access = LabelAccess("few_shot", task.name, "en", language)
         batches = shot_batches(
             FilesSource(tmp_path), task, access, "dev", 8, 0,
-            TextPipeline(tokenizer, "words", 32, tmp_path / "cache"), 8, 0,
+            TextPipeline(tokenizer, "words", 32, tmp_path / "cache"), BatchSettings(8, 0),
         )  # fmt: skip
         shown[language] = set((batches.batch(0)["input_ids"][:, 1] - first_word).tolist())
     assert len(shown["de"]) == len(shown["es"]) == 8

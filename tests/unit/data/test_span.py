@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.unit.data.conftest import SPECIAL, decoded_with, word_tokenizer
 from xlt_ray.config.trial import Hybrid
 from xlt_ray.data.batches.evaluation import EvalBatches, eval_split
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
@@ -198,7 +198,8 @@ def test_a_broken_file_is_named_with_its_place(files, content, complaint):
 def batches_of(source, tmp_path, max_length=32, seed=0, size="all", hybrid=None):
     access = LabelAccess("train", "xquad", "en")
     pipeline = TextPipeline(WORDS, "w", max_length, tmp_path / "cache")
-    return train_batches(source, TASK, access, size, pipeline, 64, seed, hybrid=hybrid or Hybrid())
+    settings = BatchSettings(64, seed)
+    return train_batches(source, TASK, access, size, pipeline, settings, hybrid=hybrid or Hybrid())
 
 
 def test_half_of_the_training_windows_and_more_hold_the_answer(files, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.unit.data.conftest import decoded_with
 from xlt_ray.data.batches.evaluation import EvalBatches, EvalSplit
-from xlt_ray.data.batches.supervised import TrainBatches
+from xlt_ray.data.batches.supervised import BatchSettings, TrainBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import IGNORED, Encoded, Sentence, template_of
 from xlt_ray.data.types.base import Frame, kind_of
@@ -105,7 +105,7 @@ def test_a_pass_over_the_training_set_asks_every_word_once(template, fertility, 
         columns += [np.concatenate(arrays), np.cumsum([0, *(len(array) for array in arrays)])]
     batches = TrainBatches(
         TASK, Frame(template, max_length), Encoded(columns), examples, np.arange(len(examples)),
-        batch_size=len(examples), seed=seed,
+        BatchSettings(len(examples), seed),
     )  # fmt: skip
     batch = batches.batch(0)
     asked = batch["labels"] != IGNORED

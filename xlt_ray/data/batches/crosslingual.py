@@ -26,6 +26,8 @@ SWITCH_PROBABILITY = 0.5
 class Crossing(ABC):
     """How a cross-lingual batch shows its examples."""
 
+    hybrid: Hybrid
+    """Which batches, or rows of them, are cross-lingual."""
     num_languages = 1
     """Languages in which whole examples exist, the source included."""
     coverage: Mapping[str, float] = MappingProxyType({})
@@ -49,9 +51,9 @@ class Crossing(ABC):
 class Translated(Crossing):
     """Sentence 1 in one language and sentence 2 in another, joined by the example's id.
 
-    The ordered pair of different languages is uniform over those that have the example, or,
-    by size, either language in proportion to its number of examples, the second one among
-    the others. An example that exists in the source language alone stays as it is.
+    The ordered pair of different languages is uniform over those that have the example, or, with
+    ``pairs: by_size``, either language in proportion to its number of examples, the second one
+    among the others. An example that exists in the source language alone stays as it is.
 
     Args:
         tables: sentences by language, the source language first.
@@ -59,16 +61,16 @@ class Translated(Crossing):
 
     def __init__(
         self,
+        hybrid: Hybrid,
         source_language: str,
         tables: dict[str, Encoded],
         ids: dict[str, list[str]],
-        *,
-        is_by_size: bool = False,
     ) -> None:
+        self.hybrid = hybrid
         place_of = {name: place for place, name in enumerate(ids[source_language])}
         self._tables, self.num_languages = list(tables.values()), len(tables)
         sizes = np.array([len(ids[language]) for language in tables], float)
-        self._sizes = sizes if is_by_size else None
+        self._sizes = sizes if hybrid.pairs == "by_size" else None
         # (languages, examples): place of the example in each language, -1 where it is missing.
         self._places = np.full((len(tables), len(place_of)), -1, np.int64)
         for row, language in enumerate(tables):
@@ -107,8 +109,8 @@ class Translated(Crossing):
 class Switched(Crossing):
     """Words of the sentences that a kind lets be switched, replaced by translations."""
 
-    def __init__(self, task: Task, rows: Rows, table: SwitchableTable) -> None:
-        kind = kind_of(task)
+    def __init__(self, hybrid: Hybrid, task: Task, rows: Rows, table: SwitchableTable) -> None:
+        self.hybrid, kind = hybrid, kind_of(task)
         self._width, self._slots = kind.width, frozenset(kind.switched)
         self._rows, self._table = rows, table
         self.coverage = {"lexicon": table.coverage}
@@ -143,7 +145,7 @@ def crossing_of(
         DataError: neither translations nor a lexicon, or ``mono: uniform`` without translations.
     """
     source_language = permit.source_language
-    plain, is_by_size = table(source_language, examples), hybrid.pairs == "by_size"
+    plain = table(source_language, examples)
     translated = _translated_languages(source, task, source_language, hybrid)
     if translated:
         tables = {source_language: plain}
@@ -151,7 +153,7 @@ def crossing_of(
         for language in translated:
             rows = texts(source, permit, task, language, "train")
             tables[language], ids[language] = table(language, rows), ids_of(rows)
-        return Translated(source_language, tables, ids, is_by_size=is_by_size)
+        return Translated(hybrid, source_language, tables, ids)
     if hybrid.mono == "uniform":
         raise DataError(
             "batches in other languages need training text that is translated row by row",
@@ -164,7 +166,13 @@ def crossing_of(
         targets = source.lexicon_languages(source_language)
     words = (sentence for example in examples for sentence in example.sentences())
     switchable = SwitchableTable(
-        plain, words, source, source_language, targets, pipeline, is_by_size=is_by_size
+        plain,
+        words,
+        source,
+        source_language,
+        targets,
+        pipeline,
+        is_by_size=hybrid.pairs == "by_size",
     )
     if not switchable.num_lexicon_words:
         raise DataError(
@@ -183,7 +191,7 @@ def crossing_of(
             remedy="a lexicon of words as the text writes them (separated by blanks), or "
             "hybrid.ratio: 0",
         )
-    return Switched(task, Rows(plain, kind_of(task).width, len(examples)), switchable)
+    return Switched(hybrid, task, Rows(plain, kind_of(task).width, len(examples)), switchable)
 
 
 def _translated_languages(

@@ -9,7 +9,7 @@ number of its next step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -22,8 +22,7 @@ from xlt_ray.config.methods import (
     method_named,
 )
 from xlt_ray.config.mixture import Mixture
-from xlt_ray.config.trial import Ranking
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.supervised import BatchSettings, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
@@ -152,26 +151,20 @@ def mixed_batches(
     size: int,
     masked: Batches | None,
     pipeline: TextPipeline,
-    batch_size: int,
-    seed: int,
-    *,
-    is_nested: bool = False,
-    num_negatives: int = Ranking().negatives,
-    is_by_pieces: bool = False,
+    settings: BatchSettings,
 ) -> MixedBatches:
     """Training on the datasets of ``mixture``; the number of a head is that of its task.
 
     Args:
         size: examples over all datasets, of which each gives its share (:func:`shares`).
         masked: masked LM, its head the last one; None where its share of the batches is 0.
-        is_nested: whether every dataset is walked through in the fixed shuffle of its examples
-            that count, so that the batches of a smaller size are the first ones of a larger.
-        is_by_pieces: as for :func:`train_batches`.
+        settings: of every dataset, whose seed is a part of this one (:func:`part_seed`); nested
+            batches walk through the examples of each that count.
 
     Raises:
         DataError: no such data.
     """
-    sizes = mixture.counts if is_nested else shares(mixture, sampling, size)
+    sizes = mixture.counts if settings.is_nested else shares(mixture, sampling, size)
     labelled = 1.0 - mixture.mlm_share
     parts = []
     for dataset, share, probability in zip(
@@ -184,16 +177,12 @@ def mixed_batches(
             LabelAccess("train", dataset.task, dataset.language),
             share,
             pipeline,
-            batch_size,
-            part_seed(seed, dataset.task, dataset.language),
-            is_nested=is_nested,
-            num_negatives=num_negatives,
-            is_by_pieces=is_by_pieces,
+            replace(settings, seed=part_seed(settings.seed, dataset.task, dataset.language)),
         )
         parts.append(Part(batches, mixture.tasks.index(dataset.task), labelled * probability))
     if masked is not None:
         parts.append(Part(masked, len(mixture.tasks), mixture.mlm_share))
-    return MixedBatches(parts, seed)
+    return MixedBatches(parts, settings.seed)
 
 
 def part_seed(seed: int, *names: str) -> int:

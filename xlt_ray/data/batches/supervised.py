@@ -10,6 +10,7 @@ sentence has a row for each of its parts.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 
@@ -34,6 +35,25 @@ MONOLINGUAL = Hybrid()
 """No cross-lingual batches."""
 
 
+@dataclass(frozen=True)
+class BatchSettings:
+    """How examples become batches, whichever examples they are."""
+
+    batch_size: int
+    seed: int
+    is_nested: bool = False
+    """Whether examples are walked through in their fixed shuffle, so that the batches of a smaller
+    size are the first ones of a larger; else in a shuffle of their own."""
+    is_by_pieces: bool = False
+    """Whether batches have about equally many pieces, and ``batch_size`` examples on average; not
+    for nested batches, nor where rows are compared."""
+    num_negatives: int = Ranking().negatives
+    """Wrong candidates of every row of a ranking task."""
+
+    def frame(self, pipeline: TextPipeline) -> Frame:
+        return Frame(pipeline.template, pipeline.max_length, self.num_negatives)
+
+
 class TrainBatches:
     """Labelled examples of one language as an endless sequence of batches.
 
@@ -46,9 +66,8 @@ class TrainBatches:
 
     Args:
         places: the places among ``examples`` that are trained on.
+        crossing: cross-lingual batches; None if there are none.
         copies: sentences of the examples with other words, which are trained on instead.
-        is_by_pieces: whether batches have about equally many pieces, and ``batch_size`` examples on
-            average; not for nested batches, nor where rows are compared.
     """
 
     def __init__(
@@ -58,24 +77,18 @@ class TrainBatches:
         table: Encoded,
         examples: Examples,
         places: np.ndarray,
+        settings: BatchSettings,
         *,
-        batch_size: int,
-        seed: int,
-        hybrid: Hybrid = MONOLINGUAL,
         crossing: Crossing | None = None,
-        is_nested: bool = False,
         copies: AugmentedTable | None = None,
-        is_by_pieces: bool = False,
     ) -> None:
-        self.task, self.batch_size = task, batch_size
+        self.task, self.batch_size = task, settings.batch_size
+        self._settings, self._seed = settings, settings.seed
         self._kind, self._frame = kind_of(task), frame
         width, size = self._kind.width, len(examples)
         self._lengths = self._kind.lengths(table.num_pieces().reshape(-1, width), frame)
         self._rows = self._plain = Rows(table, width, size)
-        self._places, self._seed = places, seed
-        self._examples = examples
-        self._hybrid, self._crossing = hybrid, crossing
-        self._is_nested, self._is_by_pieces = is_nested, is_by_pieces
+        self._places, self._examples, self._crossing = places, examples, crossing
         self._sources = [table, *(part for part in (crossing, copies) if part is not None)]
         self._order = lru_cache(maxsize=4)(self._shuffled)
         self.coverage = {} if crossing is None else dict(crossing.coverage)
@@ -104,7 +117,7 @@ class TrainBatches:
         begin, end = self._bounds(step)
         crossed = self._crossed(random, end - begin).tolist()
         language = 0
-        if self._hybrid.mono != "source" and self._crossing is not None:
+        if self._crossing is not None and self._crossing.hybrid.mono != "source":
             language = int(random.integers(self._crossing.num_languages))
         rows, plain, labels = [], [], []
         for number, is_crossed in enumerate(crossed):
@@ -124,7 +137,9 @@ class TrainBatches:
         batch = self._kind.batch(
             [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
-        return weighted(batch, end - begin, self.batch_size) if self._is_by_pieces else batch
+        if not self._settings.is_by_pieces:
+            return batch
+        return weighted(batch, end - begin, self.batch_size)
 
     def vocabulary(self) -> np.ndarray | None:
         """As :meth:`xlt_ray.data.text.pipeline.Batches.vocabulary`, of all sentences in the table;
@@ -133,9 +148,9 @@ class TrainBatches:
         return union(ids)
 
     def _crossed(self, random: np.random.Generator, num_rows: int) -> np.ndarray:
-        hybrid = self._hybrid
         if self._crossing is None:
             return np.zeros(num_rows, bool)
+        hybrid = self._crossing.hybrid
         if hybrid.mixing == "in_batch":
             return random.random(num_rows) < hybrid.ratio
         if random.random() >= hybrid.ratio:
@@ -159,7 +174,7 @@ class TrainBatches:
     def _shuffled(self, epoch: int) -> Order:
         """The order of an epoch; without bounds where batches stay as they are drawn."""
         unsorted = np.zeros(0, np.int64)
-        if self._is_nested:
+        if self._settings.is_nested:
             return Order(self._places, unsorted)
         random = generator("train-order", self._seed, epoch)
         places = random.permutation(self._places)
@@ -169,7 +184,7 @@ class TrainBatches:
         lengths = self._lengths[places % len(self._plain)]
         first = -epoch * self.num_examples % self.batch_size
         ordered = by_length(
-            lengths, self.batch_size, random, first=first, is_by_pieces=self._is_by_pieces
+            lengths, self.batch_size, random, first=first, is_by_pieces=self._settings.is_by_pieces
         )
         return ordered._replace(places=places[ordered.places])
 
@@ -180,24 +195,16 @@ def train_batches(
     permit: LabelAccess,
     size: Size,
     pipeline: TextPipeline,
-    batch_size: int,
-    seed: int,
+    settings: BatchSettings,
     *,
     hybrid: Hybrid = MONOLINGUAL,
-    is_nested: bool = False,
     augment: AugmentRobust | None = None,
-    num_negatives: int = Ranking().negatives,
-    is_by_pieces: bool = False,
 ) -> TrainBatches:
     """The first ``size`` training examples of the permit's language in the fixed shuffle.
 
     Args:
-        is_nested: whether they are walked through in that very order, so that the batches of a
-            smaller size are the first ones of a larger; else in a shuffle of their own.
         augment: copies with other words to train on instead; cross-lingual batches, and those of
             another language, keep the words.
-        num_negatives: wrong candidates of every row of a ranking task.
-        is_by_pieces: see :class:`TrainBatches`.
 
     Raises:
         ForbiddenLabels: the permit is not one to train this task.
@@ -216,7 +223,8 @@ def train_batches(
     examples: Examples = split
     crossing: Crossing | None = None
     copies: AugmentedTable | None = None
-    blocks = () if hybrid.is_used or augment or is_nested else blocks_of(len(places), len(split))
+    whole = hybrid.is_used or augment is not None or settings.is_nested
+    blocks = () if whole else blocks_of(len(places), len(split))
     if blocks:
         shuffled = order(len(split))
         plain = Encoded.joined(
@@ -240,22 +248,18 @@ def train_batches(
             plain,
             (sentence for example in split for sentence in example.sentences()),
             pipeline,
-            seed,
+            settings.seed,
             lambda number: number % width not in switched,
         )
     return TrainBatches(
         task,
-        Frame(pipeline.template, pipeline.max_length, num_negatives),
+        settings.frame(pipeline),
         plain,
         examples,
         places,
-        batch_size=batch_size,
-        seed=seed,
-        hybrid=hybrid,
+        settings,
         crossing=crossing,
-        is_nested=is_nested,
         copies=copies,
-        is_by_pieces=is_by_pieces,
     )
 
 
@@ -300,13 +304,9 @@ def shot_batches(
     shots: int,
     sample: int,
     pipeline: TextPipeline,
-    batch_size: int,
-    seed: int,
-    *,
-    num_negatives: int = Ranking().negatives,
-    is_by_pieces: bool = False,
+    settings: BatchSettings,
 ) -> TrainBatches:
-    """Batches of the shots of the permit's language; ``seed`` shuffles them.
+    """Batches of the shots of the permit's language; the seed shuffles them.
 
     Raises:
         ForbiddenLabels: the permit is not one for few shots, or ``split`` is the test set.
@@ -329,13 +329,11 @@ def shot_batches(
     chosen = Subset(examples, np.array(whole))
     return TrainBatches(
         task,
-        Frame(pipeline.template, pipeline.max_length, num_negatives),
+        settings.frame(pipeline),
         encoded_split(source, task, language, split, chosen, pipeline, "shots", sample, shots),
         chosen,
         np.arange(shots),
-        batch_size=batch_size,
-        seed=seed,
-        is_by_pieces=is_by_pieces,
+        settings,
     )
 
 
