@@ -140,8 +140,8 @@ def compare(network: Network, splits: list[EvalSplit], max_length: int, repeats:
         ]
         differences = [
             abs(value - exact[metric])
-            for found, exact in zip(scores[side], scores["a loop, padded"], strict=True)
-            for metric, value in found.items()
+            for score, exact in zip(scores[side], scores["a loop, padded"], strict=True)
+            for metric, value in score.items()
         ]
         rows.append(
             [

@@ -115,22 +115,22 @@ def best_of(
     return [again(single), again(searched)]
 
 
-def wins(found: Comparison) -> tuple[bool, bool]:
+def wins(comparison: Comparison) -> tuple[bool, bool]:
     """Whether any language has a star, and whether the mean over languages has one."""
-    of_languages = [line.is_significant for line in found.lines if line.kind == "language"]
-    of_mean = [line.is_significant for line in found.lines if line.kind == "mean"]
+    of_languages = [line.is_significant for line in comparison.lines if line.kind == "language"]
+    of_mean = [line.is_significant for line in comparison.lines if line.kind == "mean"]
     return any(of_languages), any(of_mean)
 
 
-def gains(found: Comparison) -> list[float]:
+def gains(comparison: Comparison) -> list[float]:
     """What the second has over the first, mean over languages, of every seed."""
-    sides = found.baseline.trials, found.other.trials
+    sides = comparison.baseline.trials, comparison.other.trials
     first, second = (
-        [fmean(trials[seed].scores.values()) for seed in found.seeds] for trials in sides
+        [fmean(trials[seed].scores.values()) for seed in comparison.seeds] for trials in sides
     )
     return [b - a for a, b in zip(first, second, strict=True)]
 
 
-def is_won_by_seeds(found: Comparison) -> bool:
+def is_won_by_seeds(comparison: Comparison) -> bool:
     """Whether the mean would have a star if every seed counted, whatever it shares or chose."""
-    return deserves_star(sign_flip_p(gains(found))[0], len(found.seeds))
+    return deserves_star(sign_flip_p(gains(comparison))[0], len(comparison.seeds))

@@ -62,10 +62,10 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 def tool(name: str) -> str:
     """A checker beside this Python or on the PATH; the test is skipped where there is none."""
     beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    executable = str(beside) if beside.exists() else shutil.which(name)
+    if executable is None:
         pytest.skip(f"{name} is not installed")
-    return found
+    return executable
 
 
 # -- Ray's cluster launcher ---------------------------------------------------------------
@@ -296,15 +296,17 @@ def test_ray_on_kubernetes_asks_for_a_token() -> None:
 
 
 def test_services_are_private_to_their_namespace() -> None:
-    found = list(every_manifest())
-    services = [manifest for manifest in found if manifest["kind"] == "Service"]
+    manifests = list(every_manifest())
+    services = [manifest for manifest in manifests if manifest["kind"] == "Service"]
     assert {service["metadata"]["name"] for service in services} == {"postgres", "mlflow"}
     assert all("type" not in service["spec"] for service in services)
     policies = {
-        manifest["metadata"]["name"] for manifest in found if manifest["kind"] == "NetworkPolicy"
+        manifest["metadata"]["name"]
+        for manifest in manifests
+        if manifest["kind"] == "NetworkPolicy"
     }
     assert policies == {"postgres", "mlflow", "ray"}
-    assert not [manifest for manifest in found if manifest["kind"] in ("Ingress", "Secret")]
+    assert not [manifest for manifest in manifests if manifest["kind"] in ("Ingress", "Secret")]
 
 
 def test_every_pod_may_do_no_more_than_it_needs() -> None:
@@ -319,11 +321,11 @@ def test_every_pod_may_do_no_more_than_it_needs() -> None:
 
 
 def test_every_name_that_a_pod_uses_is_made() -> None:
-    found = list(every_manifest())
-    made = {(manifest["kind"], manifest["metadata"].get("name")) for manifest in found}
+    manifests = list(every_manifest())
+    made = {(manifest["kind"], manifest["metadata"].get("name")) for manifest in manifests}
     for kind, name in re.findall(r"kubectl create (secret generic|configmap) ([\w-]+)", README):
         made.add(({"configmap": "ConfigMap"}.get(kind, "Secret"), name))
-    text = json.dumps(found)
+    text = json.dumps(manifests)
     used = {("Secret", name) for name in re.findall(r'"secretKeyRef": {"name": "([\w-]+)"', text)}
     used |= {("ConfigMap", name) for name in re.findall(r'"configMap": {"name": "([\w-]+)"', text)}
     used |= {
@@ -453,12 +455,12 @@ def test_what_recipes_ask_of_ray_is_what_ray_takes() -> None:
     import click
     from ray.scripts.scripts import cli
 
-    found = list(ray_commands())
-    assert {words[0] for words in found} >= {"start", "up", "down", "job", "health-check"}
-    assert any("--include-dashboard=false" in words for words in found), (
+    commands = list(ray_commands())
+    assert {words[0] for words in commands} >= {"start", "up", "down", "job", "health-check"}
+    assert any("--include-dashboard=false" in words for words in commands), (
         "continued lines are joined"
     )
-    for words in found:
+    for words in commands:
         command, rest = cli.commands[words[0]], words[1:]
         while isinstance(command, click.Group) and rest:
             command, rest = command.commands[rest[0]], rest[1:]

@@ -267,8 +267,8 @@ def test_real_test_rows_of_parallel_tasks_join_in_every_language(shared, name):
     languages = [language for language, split in shared.splits(task) if split == "test"]
     assert len(languages) >= 7
     for language in languages:
-        found = joined(english, shared.read(task, language, "test"), task=name, language=language)
-        assert len(found.examples) > 0.95 * len(english)
+        both = joined(english, shared.read(task, language, "test"), task=name, language=language)
+        assert len(both.examples) > 0.95 * len(english)
 
 
 def test_real_words_with_spaces_stay_one_word(shared):

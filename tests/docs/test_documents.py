@@ -26,8 +26,8 @@ SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.S | re.M)
-    return [content for name, content in found if name == language]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.S | re.M)
+    return [content for name, content in blocks if name == language]
 
 
 def commands(text: str) -> list[list[str]]:

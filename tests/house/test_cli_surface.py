@@ -53,9 +53,9 @@ def surface() -> Iterator[str]:
 
 
 def test_the_command_line_is_what_was_decided() -> None:
-    found = "\n".join(surface()) + "\n"
-    assert found == GOLDEN.read_text(encoding="utf-8"), (
-        f"the command line changed; if that was decided, let {GOLDEN.name} say:\n\n{found}"
+    surface_text = "\n".join(surface()) + "\n"
+    assert surface_text == GOLDEN.read_text(encoding="utf-8"), (
+        f"the command line changed; if that was decided, let {GOLDEN.name} say:\n\n{surface_text}"
     )
 
 

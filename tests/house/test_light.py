@@ -22,8 +22,8 @@ def loaded_by(code: str) -> list[str]:
         [sys.executable, "-c", code + SHOW], capture_output=True, text=True, check=True
     )
     last = next(line for line in done.stdout.splitlines() if line.startswith("LOADED "))
-    found: list[str] = json.loads(last.removeprefix("LOADED "))
-    return found
+    lines: list[str] = json.loads(last.removeprefix("LOADED "))
+    return lines
 
 
 def importing_all_of(*packages: str) -> str:

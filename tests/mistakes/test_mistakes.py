@@ -46,13 +46,13 @@ def place(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workp
 def shortcomings(result: CommandResult, mistake: Mistake) -> list[str]:
     """What is wrong with what a command printed for a mistake; nothing where it was caught."""
     text = result.err.lower()
-    found = [f"exit code {result.code}"] if result.code != (0 if mistake.warned else 2) else []
+    missing = [f"exit code {result.code}"] if result.code != (0 if mistake.warned else 2) else []
     if mistake.warned:
         text = "".join(
             line for line in result.out.splitlines() if line.startswith("warning: ")
         ).lower()
-    found += ["a traceback"] if "traceback" in text else []
-    return found + [f"no {wanted!r}" for wanted in mistake.wants if wanted.lower() not in text]
+    missing += ["a traceback"] if "traceback" in text else []
+    return missing + [f"no {wanted!r}" for wanted in mistake.wants if wanted.lower() not in text]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
@@ -61,11 +61,11 @@ def test_a_mistake_is_caught_before_anything_starts(
 ) -> None:
     mistake.change(place)
     result = xlt(*place.command)
-    found = shortcomings(result, mistake)
+    missing = shortcomings(result, mistake)
     if mistake.missed:
-        assert found, "it is caught now: take away what it says of being missed"
+        assert missing, "it is caught now: take away what it says of being missed"
         pytest.xfail(mistake.missed)
-    assert not found, (found, result)
+    assert not missing, (missing, result)
     assert not list(place.root.parent.glob("home/stages/*")), "a stage was made"
 
 

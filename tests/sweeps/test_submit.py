@@ -69,11 +69,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         },
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    found = Head(f"http://127.0.0.1:{ports['dashboard-port']}", home)
+    head = Head(f"http://127.0.0.1:{ports['dashboard-port']}", home)
     try:
-        while "no Ray dashboard answers" in found.xlt("logs", "nothing").stderr:
+        while "no Ray dashboard answers" in head.xlt("logs", "nothing").stderr:
             assert process.poll() is None, "Ray ended"
-        yield found
+        yield head
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -53,9 +53,9 @@ def diagnosed(own: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def records(own: Bench, root: Path, overrides: tuple[str, ...] = ASKED) -> list[StageRecord]:
     """Of target and evaluation."""
-    found = [StageStore(root).record(stage.key) for stage in own.path(*overrides)[-2:]]
-    assert all(found)
-    return found  # type: ignore[return-value]
+    records = [StageStore(root).record(stage.key) for stage in own.path(*overrides)[-2:]]
+    assert all(records)
+    return records  # type: ignore[return-value]
 
 
 def test_diagnostics_are_no_part_of_the_training(
@@ -79,8 +79,8 @@ def test_every_layer_of_every_language_is_measured_when_it_is_evaluated(
 ) -> None:
     target, evaluation = records(own, diagnosed)
     steps = [0, *(entry["step"] for entry in target.history)]
-    found = [(profile.step, profile.diagnostic, profile.language) for profile in target.profiles]
-    assert found == [
+    profiles = [(profile.step, profile.diagnostic, profile.language) for profile in target.profiles]
+    assert profiles == [
         (step, name, language) for step in steps for name in NAMES for language in ("qab", "qaf")
     ]
     for profile in (*target.profiles, *evaluation.profiles):
@@ -179,11 +179,11 @@ def test_neither_padding_nor_batches_change_a_number(measure: Any) -> None:
 
 
 def test_a_language_is_found_in_itself(measure: Any) -> None:
-    found = measure(("qaa",))
-    assert found["retrieval", "qaa"].values == (1.0,) * (NUM_LAYERS + 1)
-    assert found["cka", "qaa"].values == pytest.approx((1.0,) * (NUM_LAYERS + 1))
+    profiles = measure(("qaa",))
+    assert profiles["retrieval", "qaa"].values == (1.0,) * (NUM_LAYERS + 1)
+    assert profiles["cka", "qaa"].values == pytest.approx((1.0,) * (NUM_LAYERS + 1))
     # A word that stands twice in a sentence is nearest to either at the embeddings.
-    assert found["alignment", "qaa"].values[-1] == pytest.approx(0.0, abs=1e-6)
+    assert profiles["alignment", "qaa"].values[-1] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_measuring_draws_no_random_numbers(measure: Any) -> None:

@@ -120,19 +120,20 @@ def test_predictions_are_written_as_text_or_json(xlt: Xlt, tmp_path: Path, bench
     assert xlt("export", "tiny", place)[0] == 0
     examples = bench.open_data(bench.trial()).read(task_named("toy-paraphrase"), "qab", "test")[:3]
     file.write_text("".join(f"{example.first}\t{example.second}\n" for example in examples))
-    found = predict(load_exported(place), examples)
+    predictions = predict(load_exported(place), examples)
     code, out, _ = xlt("predict", place, file)
     assert code == 0
     lines = [line.split("\t") for line in out.splitlines()]
     assert lines[0] == ["id", "prediction", "probability"]
     assert [line[:2] for line in lines[1:]] == [
-        [f"line{number}", prediction.answer] for number, prediction in enumerate(found, start=1)
+        [f"line{number}", prediction.answer]
+        for number, prediction in enumerate(predictions, start=1)
     ]
     output = tmp_path / "said.jsonl"
     assert xlt("predict", place, file, "--output", output, "--json")[:2] == (0, "")
     trees = [json.loads(line) for line in output.read_text().splitlines()]
     assert [tree["probabilities"] for tree in trees] == [
-        prediction.by_label for prediction in found
+        prediction.by_label for prediction in predictions
     ]
     assert not list(tmp_path.glob(".said*"))
 

@@ -138,23 +138,23 @@ def test_the_encoder_before_the_target_training_is_scored_where_that_is_asked(
 def test_candidates_are_ranked_by_the_encoder_beside_another_kind(
     scored: dict[str, tuple[Score, ...]],
 ) -> None:
-    found = [score for score in scored["asked"] if score.task == "toy-ranking"]
-    assert {score.role for score in found} == {"further"}
-    assert {score.language for score in found} == {"qaa", "qab", "qac"}
+    scores = [score for score in scored["asked"] if score.task == "toy-ranking"]
+    assert {score.role for score in scores} == {"further"}
+    assert {score.language for score in scores} == {"qaa", "qab", "qac"}
     # Of 60 candidates in six languages the six that mean the same.
-    assert all(score.value > 0.15 for score in found if score.metric == "map_at_20")
+    assert all(score.value > 0.15 for score in scores if score.metric == "map_at_20")
 
 
 def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_before(
     bench: Bench, scored: dict[str, tuple[Score, ...]], tmp_path: Path
 ) -> None:
-    found = [score for score in scored["asked"] if score.task == "toy-mining"]
-    assert {(score.role, score.language, score.split, score.num_examples) for score in found} == {
+    scores = [score for score in scored["asked"] if score.task == "toy-mining"]
+    assert {(score.role, score.language, score.split, score.num_examples) for score in scores} == {
         ("further", language, "test", 60) for language in ("qab", "qac")
     }
-    assert {score.metric for score in found} == set(task_named("toy-mining").metrics)
+    assert {score.metric for score in scores} == set(task_named("toy-mining").metrics)
     # Of 30 sentences a side 15 have a translation; who pairs them by chance finds one at most.
-    values = {score.language: score.value for score in found if score.metric == "f1"}
+    values = {score.language: score.value for score in scores if score.metric == "f1"}
     assert min(values.values()) > 0.4
     own = replace(bench, facts=facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED))))
     bare = (
@@ -242,8 +242,8 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
     list(walk(path, context))
     record = store.record(path[-1].key)
     assert record is not None
-    found = {(score.role, score.task, score.language, score.split) for score in record.scores}
-    assert found == {
+    scores = {(score.role, score.task, score.language, score.split) for score in record.scores}
+    assert scores == {
         ("target", "ner-uner", "en", "dev"),
         ("target", "ner-uner", "en", "test"),
         ("target", "ner-uner", "de", "test"),

@@ -192,6 +192,6 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench, tmp_path: Path) -> Non
 def _scores(setup: TrainingSetup) -> Mapping[str, float]:
     assert setup.evaluate is not None
     setup.network.eval()
-    found = setup.evaluate(setup.network)
+    scores = setup.evaluate(setup.network)
     setup.network.train()
-    return found
+    return scores

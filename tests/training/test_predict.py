@@ -69,16 +69,16 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
         source, task, LabelAccess("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
         TextPipeline(model.tokenizer, "toy", MAX_LENGTH, tmp_path),
     )  # fmt: skip
-    found = predict(model, split.examples)
-    assert [prediction.example for prediction in found] == list(split.examples)
-    answers = [prediction.answer for prediction in found]
+    predictions = predict(model, split.examples)
+    assert [prediction.example for prediction in predictions] == list(split.examples)
+    answers = [prediction.answer for prediction in predictions]
     scored = kind_of(task).score(Predictions("qab", split.gold, answers))
     assert [scored] == score(model.network, EvalPass([EvalSet(split)], 64))
-    check_probabilities(task, found)
+    check_probabilities(task, predictions)
 
 
-def check_probabilities(task: Task, found: list[Prediction]) -> None:
-    for prediction in found:
+def check_probabilities(task: Task, predictions: list[Prediction]) -> None:
+    for prediction in predictions:
         if task.kind == "score":
             assert prediction.probability is None
         elif task.kind == "tag":
@@ -99,11 +99,11 @@ def test_every_word_of_a_long_sentence_has_a_tag() -> None:
     task = task_named("toy-tagging")
     example = ToySource(0).read(task, "qaa", "test")[0]
     long = type(example)("long", example.words * 20, example.tags * 20)  # type: ignore
-    (found,) = predict(loaded(task), [long])
+    (prediction,) = predict(loaded(task), [long])
     assert len(long.words) > MAX_LENGTH
-    assert len(found.answer) == len(found.probability) == len(long.words)
-    assert set(found.answer) <= set(task.labels)
-    check_probabilities(task, [found])
+    assert len(prediction.answer) == len(prediction.probability) == len(long.words)
+    assert set(prediction.answer) <= set(task.labels)
+    check_probabilities(task, [prediction])
 
 
 def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
@@ -114,7 +114,7 @@ def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
         for example in ToySource(0).read(task, "qaa", "test")
         if sum(len(part) for part in example.sentences()) + 3 <= MAX_LENGTH
     )
-    (found,) = predict(model, [example])
+    (prediction,) = predict(model, [example])
     question, passage = example.sentences()
     rows = model.tokenizer(
         [list(question)], [list(passage)], is_split_into_words=True, return_tensors="pt"
@@ -122,14 +122,14 @@ def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
     with torch.inference_mode():
         shares = model.network.predict(dict(rows))[0].softmax(dim=-1)
     # One piece a word here: the answer's words are its pieces.
-    words = found.answer.split()
+    words = prediction.answer.split()
     begins = [
         place
         for place in range(len(question) + 2, rows["input_ids"].shape[1])
         if list(passage[place - len(question) - 2 :][: len(words)]) == words
     ]
     ways = [float(shares[0, begin] * shares[1, begin + len(words) - 1]) for begin in begins]
-    assert any(np.isclose(way, found.probability, rtol=1e-4) for way in ways)
+    assert any(np.isclose(way, prediction.probability, rtol=1e-4) for way in ways)
 
 
 @pytest.mark.parametrize("name", ["toy-tagging", "toy-paraphrase", "toy-choice", "toy-qa"])

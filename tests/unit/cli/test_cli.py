@@ -402,9 +402,9 @@ def test_check_tells_every_kind_of_problem_as_json(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     result = xlt("check", str(file), argument, "--json")
     assert result.code == 2
-    (found,) = result.json["problems"]
-    assert found["key"] == key
-    assert problem in found["problem"]
+    (row,) = result.json["problems"]
+    assert row["key"] == key
+    assert problem in row["problem"]
     assert refusal(xlt("check", str(file), argument))
 
 

@@ -61,11 +61,11 @@ def test_versions_are_those_that_the_constraints_say() -> None:
 
 
 def test_a_fresh_home_is_sound_and_stays_empty(doctor: Doctor, home: Home) -> None:
-    code, found, _ = doctor()
+    code, findings, _ = doctor()
     assert code == 0
-    assert {finding.state for finding in found.values()} <= {"ok", "note"}
+    assert {finding.state for finding in findings.values()} <= {"ok", "note"}
     assert {*TESTED, "python", "accelerator", "cluster", "home", "disk", "ledger", "tracking",
-            "hub"} == found.keys()  # fmt: skip
+            "hub"} == findings.keys()  # fmt: skip
     assert not [file for file in home.root.rglob("*") if file.is_file()]
 
 
@@ -73,10 +73,10 @@ def test_a_home_that_cannot_be_written_is_wrong(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(tmp_path / "small.yaml" / "home"))
-    code, found, _ = doctor()
+    code, findings, _ = doctor()
     assert code == 1
-    assert found["home"].state == "wrong"
-    assert "cannot be written" in found["home"].found
+    assert findings["home"].state == "wrong"
+    assert "cannot be written" in findings["home"].found
 
 
 @pytest.mark.parametrize(
@@ -91,25 +91,25 @@ def test_a_home_that_cannot_be_written_is_wrong(
 def test_what_does_not_answer_is_wrong_and_its_password_is_not_shown(
     doctor: Doctor, override: str, name: str
 ) -> None:
-    code, found, printed = doctor(override)
+    code, findings, printed = doctor(override)
     assert code == 1
-    assert [check for check in found if found[check].state == "wrong"] == [name]
+    assert [check for check in findings if findings[check].state == "wrong"] == [name]
     assert "s3cret" not in printed
 
 
 def test_what_answers_is_found(doctor: Doctor, tmp_path: Path) -> None:
     ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
-    code, found, _ = doctor(f"places.ledger={ledger}", f"places.store={tmp_path / 'store'}")
+    code, findings, _ = doctor(f"places.ledger={ledger}", f"places.store={tmp_path / 'store'}")
     assert code == 0
-    assert found["ledger"].found == f"{ledger} (sqlite)"
-    assert found["store"].found == str(tmp_path / "store")
+    assert findings["ledger"].found == f"{ledger} (sqlite)"
+    assert findings["store"].found == str(tmp_path / "store")
 
 
 def test_databases_of_the_home_are_looked_at_without_a_sweep(doctor: Doctor, home: Home) -> None:
     home.ledgers.mkdir(parents=True)
     home.ledger_url("gone").write_text("postgresql+psycopg://ada:s3cret@127.0.0.1:1/xlt")
-    code, found, printed = doctor()
-    assert (code, found["ledger"].state) == (1, "wrong")
+    code, findings, printed = doctor()
+    assert (code, findings["ledger"].state) == (1, "wrong")
     assert "s3cret" not in printed
 
 
@@ -117,9 +117,9 @@ def test_a_cluster_that_is_not_there_is_wrong(
     doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    code, found, _ = doctor()
-    assert (code, found["cluster"].state) == (1, "wrong")
-    assert "there is no answer" in found["cluster"].found
+    code, findings, _ = doctor()
+    assert (code, findings["cluster"].state) == (1, "wrong")
+    assert "there is no answer" in findings["cluster"].found
 
 
 def test_other_versions_are_noted_and_missing_ones_are_wrong(

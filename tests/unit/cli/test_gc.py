@@ -40,8 +40,8 @@ def xlt(*arguments: str, code: int = 0) -> Result:
 
 
 def row(*arguments: str, code: int = 0) -> Any:
-    (found,) = json.loads(xlt(*arguments, "--json", code=code).output)
-    return found
+    (freed,) = json.loads(xlt(*arguments, "--json", code=code).output)
+    return freed
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def there(store: StageStore) -> set[str]:
 
 
 def test_a_home_without_anything_has_nothing_to_free(home: Home) -> None:
-    found = row()
-    assert (found["used_bytes"], found["frees"], found["stays"]) == (0, [], [])
+    freed = row()
+    assert (freed["used_bytes"], freed["frees"], freed["stays"]) == (0, [], [])
     assert "would free 0 B of 0 B" in xlt().output
     assert not home.root.exists()
 
@@ -112,16 +112,16 @@ def test_the_json_has_documented_keys(store: StageStore) -> None:
 
 
 def test_a_quota_is_met_with_targets_of_ended_trials(store: StageStore) -> None:
-    found = row("--quota", "300 kB", "--yes")
-    assert found["quota_bytes"] == 300_000
+    freed = row("--quota", "300 kB", "--yes")
+    assert freed["quota_bytes"] == 300_000
     assert there(store) == {"shared", "best", "scores"}
 
 
 def test_a_quota_that_cannot_be_met_fails_and_frees_what_it_may(store: StageStore) -> None:
     assert "more than 1 kB" in xlt("--quota", "1kB", code=1).output
     assert len(there(store)) == len(STAGES)
-    found = row("--quota", "1kB", "--yes", code=1)
-    assert found["missing_bytes"] > 2 * WEIGHTS
+    freed = row("--quota", "1kB", "--yes", code=1)
+    assert freed["missing_bytes"] > 2 * WEIGHTS
     assert there(store) == {"shared", "best", "scores"}
 
 
@@ -149,8 +149,8 @@ def test_a_ledger_that_cannot_be_read_is_named_and_no_stage_is_freed(
     store: StageStore, home: Home
 ) -> None:
     home.ledger_journal("broken").write_text("")
-    found = row("--yes")
-    assert any("broken" in kept["why"] for kept in found["stays"])
+    freed = row("--yes")
+    assert any("broken" in kept["why"] for kept in freed["stays"])
     assert len(there(store)) == len(STAGES)
 
 
@@ -168,9 +168,9 @@ def test_every_stage_on_the_path_of_an_unfinished_trial_stays(
         # The third repeat waits in the ledger.
         for number in ledger.running():
             ledger.tell_failed(number, "bug", "at once")
-    found = row("--all-but-best", "--yes")
+    freed = row("--all-but-best", "--yes")
     assert STAGES["nobody"] in store
-    assert any("an unfinished trial needs it" in kept["why"] for kept in found["stays"])
+    assert any("an unfinished trial needs it" in kept["why"] for kept in freed["stays"])
     ledger.keys_of = lambda *_: ["other"]
     while ledger.ask(sweep, lambda _: {}) is not None:
         pass

@@ -495,14 +495,14 @@ def test_one_file_that_two_tasks_read_is_known_as_the_same_examples(
 
 
 def test_a_fault_of_one_model_and_one_block_alone_is_found(problems: Problems) -> None:
-    found = problems(
+    by_key = problems(
         "model={choice: [real, toy:4x64, toy:2x64]}",
         "target.fusion={choice: [{method: none}, {method: mix}, "
         "{method: dlfa, layer: {int: [0, 2]}}]}",
         "target.max_length=64",
     )
-    assert set(found) == {"target.fusion.layer"}
-    assert "toy:2x64" in found["target.fusion.layer"].problem
+    assert set(by_key) == {"target.fusion.layer"}
+    assert "toy:2x64" in by_key["target.fusion.layer"].problem
 
 
 SEVERAL = "target.weight_decay={choice: [0.0, 0.1]}"
@@ -512,16 +512,16 @@ def test_early_stopping_that_could_stop_nothing_is_refused(problems: Problems) -
     # 1000 examples three times in batches of 32 are 3008, evaluated at 25, 50, 75 and 100 %.
     stop = "early_stop={method: asha, grace_examples: %d}"
     assert problems(SEVERAL, stop % 2272) == {}
-    found = problems(SEVERAL, stop % 2273)
-    assert set(found) == {"early_stop"}
-    assert "at most 2272" in found["early_stop"].remedy
+    by_key = problems(SEVERAL, stop % 2273)
+    assert set(by_key) == {"early_stop"}
+    assert "at most 2272" in by_key["early_stop"].remedy
     # The shortest training counts, wherever it is in the space.
     shorter = ("target.size={choice: [all, 320]}", "target.epochs={int: [1, 3]}")
     assert "at most 256" in problems(stop % 257, *shorter)["early_stop"].remedy
     assert problems(stop % 240, *shorter) == {}
     assert problems("early_stop={method: asha, grace: 0.75}", *shorter) == {}
-    found = problems(SEVERAL, "early_stop={method: asha, grace: 0.8}")
-    assert "at most 0.755" in found["early_stop"].remedy
+    by_key = problems(SEVERAL, "early_stop={method: asha, grace: 0.8}")
+    assert "at most 0.755" in by_key["early_stop"].remedy
     once = problems(SEVERAL, "target.evaluations=1", stop % 1)["early_stop"]
     assert "2 or more" in once.remedy
     short = problems(SEVERAL, "target.size=32", "target.epochs=1", stop % 1)["early_stop"]
@@ -572,14 +572,14 @@ def test_what_has_an_effect_is_not_warned_of(sweep_from: ReadSweep, facts: Facts
 
 
 def test_an_average_of_one_evaluation_is_refused(problems: Problems) -> None:
-    found = problems("target.evaluations=1", "target.average=3")
-    assert set(found) == {"target.average"}
+    by_key = problems("target.evaluations=1", "target.average=3")
+    assert set(by_key) == {"target.average"}
 
 
 def test_early_stopping_compares_at_the_same_evaluations(problems: Problems) -> None:
     stop = "early_stop={method: asha, grace: 0.25}"
-    found = problems(stop, "target.evaluations={choice: [4, 5]}")
-    assert set(found) == {"target.evaluations"}
+    by_key = problems(stop, "target.evaluations={choice: [4, 5]}")
+    assert set(by_key) == {"target.evaluations"}
     assert problems("target.evaluations={choice: [4, 5]}") == {}
 
 
@@ -603,9 +603,9 @@ def test_all_problems_of_all_probes_are_reported_once(sweep_from: ReadSweep, fac
         "target.max_length={choice: [64, 1024]}",
         "objective.metric=bleu",
     )
-    found = [(error.key, error.problem) for error in check(sweep, facts)]
-    assert len(found) == len(set(found)) == 4
-    assert sorted(key for key, _ in found) == [
+    seen = [(error.key, error.problem) for error in check(sweep, facts)]
+    assert len(seen) == len(set(seen)) == 4
+    assert sorted(key for key, _ in seen) == [
         "objective.metric", "target.max_length", "target.size", "target.size",
     ]  # fmt: skip
 

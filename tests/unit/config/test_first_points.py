@@ -76,16 +76,16 @@ NO_ALIGN = ("align=null", "target.fusion={choice: [{method: none}, {method: dlfa
     ],
 )  # fmt: skip
 def test_a_block_is_named_as_it_stands_in_the_file(asked: Ask, point: str) -> None:
-    found = asked(point, *NO_ALIGN)
-    assert found["model"] == "toy:4x64"
-    assert json.loads(found["target.fusion"]) == DLFA
-    assert found["target.fusion.layer"] == 3
+    assignment = asked(point, *NO_ALIGN)
+    assert assignment["model"] == "toy:4x64"
+    assert json.loads(assignment["target.fusion"]) == DLFA
+    assert assignment["target.fusion.layer"] == 3
 
 
 def test_what_a_block_leaves_out_is_drawn(asked: Ask) -> None:
-    found = asked("{target.fusion: {method: dlfa}, align: {objective: tlm}}", *NO_ALIGN[1:])
-    assert found["target.fusion.layer"] in range(4)
-    assert found["align.steps"] in (10, 20)
+    assignment = asked("{target.fusion: {method: dlfa}, align: {objective: tlm}}", *NO_ALIGN[1:])
+    assert assignment["target.fusion.layer"] in range(4)
+    assert assignment["align.steps"] in (10, 20)
 
 
 def test_a_key_of_a_block_that_is_fixed_needs_no_block(asked: Ask) -> None:
@@ -96,9 +96,9 @@ def test_a_key_of_a_block_that_is_fixed_needs_no_block(asked: Ask) -> None:
 
 def test_nothing_may_be_an_option_and_whole_numbers_stand_for_real_ones(asked: Ask) -> None:
     rate = "target.learning_rate={float: [0.5, 1.5]}"
-    found = asked("{align: null, target.learning_rate: 1}", rate)
-    assert (found["align"], found["target.learning_rate"]) == (None, 1.0)
-    assert isinstance(found["target.learning_rate"], float)
+    assignment = asked("{align: null, target.learning_rate: 1}", rate)
+    assert (assignment["align"], assignment["target.learning_rate"]) == (None, 1.0)
+    assert isinstance(assignment["target.learning_rate"], float)
 
 
 @pytest.mark.parametrize(

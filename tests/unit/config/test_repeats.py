@@ -87,7 +87,7 @@ def test_an_alignment_of_every_seed_leads_to_an_intermediate_stage_of_every_seed
 def test_shipped_sweeps_train_a_stage_that_they_ask_about_for_every_seed(file: Path) -> None:
     model = ModelFacts("any", 12, 768, 512, "")
     facts = Facts(defaultdict(lambda: model), {})
-    found = warnings(load_sweep(file), facts).keys()
+    warned = warnings(load_sweep(file), facts).keys()
     # The quickstart is fast because it shares, and says at its head what that means.
     shown = {"align.seed", "intermediate.seed"} if file.stem == "quickstart" else set()
-    assert found == shown
+    assert warned == shown

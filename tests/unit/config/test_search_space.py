@@ -50,12 +50,12 @@ def at_random(seed: int) -> Any:
     source = random.Random(seed)
 
     def pick(parameter: SearchParameter) -> Value:
-        found = parameter.distribution
-        if isinstance(found, Choice):
-            return source.choice(found.labels())
-        if isinstance(found, IntRange):
-            return source.choice(found.values())
-        return source.uniform(found.low, found.high)
+        distribution = parameter.distribution
+        if isinstance(distribution, Choice):
+            return source.choice(distribution.labels())
+        if isinstance(distribution, IntRange):
+            return source.choice(distribution.values())
+        return source.uniform(distribution.low, distribution.high)
 
     return pick
 
@@ -101,7 +101,7 @@ spaces = st.one_of(any_space, conditional_space).map(space_of)
 
 def extreme_assignments(space: Space) -> list[Assignment]:
     """Every combination of extreme values, listed one by one."""
-    found: list[Assignment] = []
+    assignments: list[Assignment] = []
 
     def below(fixed: Assignment) -> None:
         free: list[SearchParameter] = []
@@ -114,13 +114,13 @@ def extreme_assignments(space: Space) -> list[Assignment]:
 
         _, assignment = draw(space, pick, bounds)
         if not free:
-            found.append(assignment)
+            assignments.append(assignment)
             return
         for value in dict.fromkeys(extremes(free[0].distribution)):
             below({**fixed, free[0].path: value})
 
     below({})
-    return found
+    return assignments
 
 
 @given(spaces, st.integers(0, 1000))

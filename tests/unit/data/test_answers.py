@@ -48,9 +48,9 @@ def test_f1_is_symmetric_and_full_for_the_same_bag(first, other):
 def test_the_nearest_gold_answer_counts_and_scores_are_means_over_questions():
     task = task_named("xquad")
     gold = [("in the year 1066", "1066"), ("Normandy",)]
-    found = kind_of(task).score(Predictions("en", gold, ["1066.", "a duke of Normandy"]))
-    assert list(found) == ["f1", "em"]
-    assert found == {"f1": pytest.approx((1 + 1 / 2) / 2), "em": 0.5}
+    scores = kind_of(task).score(Predictions("en", gold, ["1066.", "a duke of Normandy"]))
+    assert list(scores) == ["f1", "em"]
+    assert scores == {"f1": pytest.approx((1 + 1 / 2) / 2), "em": 0.5}
 
 
 def test_the_articles_are_those_of_the_passage():
@@ -76,8 +76,8 @@ spans: {has_unanswerable: true}
 def test_no_answer_is_right_or_wrong_as_a_whole():
     task = parse_task(V2, "squad2.yaml")
     gold = [("",), ("",), ("Normandy",)]
-    found = kind_of(task).score(Predictions("en", gold, ["", "Normandy", ""]))
-    assert found == {"f1": pytest.approx(1 / 3), "em": pytest.approx(1 / 3)}
+    scores = kind_of(task).score(Predictions("en", gold, ["", "Normandy", ""]))
+    assert scores == {"f1": pytest.approx(1 / 3), "em": pytest.approx(1 / 3)}
 
 
 def version_two(answers: tuple[str, ...], predicted: str) -> dict[str, float]:

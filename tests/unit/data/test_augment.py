@@ -95,21 +95,21 @@ def test_files_hold_neighbours_line_by_line(folder):
 
 
 def test_neighbours_of_a_toy_word_are_its_other_forms(toy):
-    found = neighbour_lists(toy, "qab")
+    neighbours = neighbour_lists(toy, "qab")
     for forms in toy_words(0)["qab"].values():
         for form in forms:
-            assert set(found.get(form, ())) == set(forms) - {form}
+            assert set(neighbours.get(form, ())) == set(forms) - {form}
     assert neighbours_digest(ToySource(1), "qab") != neighbours_digest(toy, "qab")
     assert neighbour_lists(toy, "xx") == {}
 
 
 def test_neighbours_of_a_lexicon_are_translations(toy, folder):
     words = toy_words(0)
-    found = lexicon_neighbours(toy, "qaa")
+    neighbours = lexicon_neighbours(toy, "qaa")
     word = words["qaa"]["dog"][0]
     spelt = {words[code]["dog"][0] for code in words} - {word}
-    assert set(found[word]) <= spelt
-    assert all(word not in others for word, others in found.items())
+    assert set(neighbours[word]) <= spelt
+    assert all(word not in others for word, others in neighbours.items())
     assert lexicon_neighbours(FilesSource(folder), "en") == {}
 
 

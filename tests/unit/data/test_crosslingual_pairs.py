@@ -31,13 +31,13 @@ def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second)
         with pytest.raises(DataError, match="no row in common"):
             joined(rows(first, "x"), rows(second, "y"))
         return
-    found = joined(rows(first, "x"), rows(second, "y"))
-    assert [example.id for example in found.examples] == shared
-    assert {(example.first, example.second) for example in found.examples} == {
+    pairs = joined(rows(first, "x"), rows(second, "y"))
+    assert [example.id for example in pairs.examples] == shared
+    assert {(example.first, example.second) for example in pairs.examples} == {
         (f"x a {place}", f"y b {place}") for place in shared
     }
-    assert found.num_dropped == len({*first} ^ {*second})
-    assert [(first[a], second[b]) for a, b in found.places] == [(place, place) for place in shared]
+    assert pairs.num_dropped == len({*first} ^ {*second})
+    assert [(first[a], second[b]) for a, b in pairs.places] == [(place, place) for place in shared]
 
 
 def test_a_row_that_is_labelled_otherwise_is_no_translation():

@@ -68,14 +68,14 @@ def test_the_prefix_of_pan_x_is_taken_off_its_words(files):
 @pytest.mark.parametrize("words", [["de:", "Haus"], ["http://a", "http://b"], ["Note:", "x"]])
 def test_words_with_a_colon_stay_as_they_are(files, words):
     source = files("ner-panx/de.test.conll", "".join(f"{word}\tO\n" for word in words))
-    (found,) = source.read(task_named("ner-panx"), "de", "test")
-    assert found.words == tuple(words)
+    (example,) = source.read(task_named("ner-panx"), "de", "test")
+    assert example.words == tuple(words)
 
 
 def test_marks_of_documents_are_no_words(files):
     source = files("ner-uner/de.test.conll", "-DOCSTART-\tO\n\nA\tO\n\n-DOCSTART-\tO\nB\tO\n")
-    found = source.read(NER, "de", "test")
-    assert [example.words for example in found] == [("A",), ("B",)]
+    examples = source.read(NER, "de", "test")
+    assert [example.words for example in examples] == [("A",), ("B",)]
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
@@ -103,8 +103,10 @@ def test_every_row_that_the_benchmark_scores_is_scored_and_only_whole_ones_are_t
             (folder / f"de.{split}.tsv").write_text(text)
         source = FilesSource(Path(root))
         for split, expected in (("train", whole), ("dev", scored), ("test", scored)):
-            found = source.read(PAWS, "de", split)
-            assert [(example.first, example.second, example.label) for example in found] == expected
+            examples = source.read(PAWS, "de", split)
+            assert [
+                (example.first, example.second, example.label) for example in examples
+            ] == expected
             assert source.splits(PAWS)["de", split].num_examples == len(expected)
 
 
@@ -118,8 +120,8 @@ def test_incomplete_rows_are_not_trained_on_and_repeated_ids_distinguished(files
         "d1\tc\u2028d\te\t0",
     ]
     source = files("pairs/pawsx/de.train.tsv", "\n".join(rows))
-    found = source.read(PAWS, "de", "train")
-    assert [(example.id, example.first, example.label) for example in found] == [
+    examples = source.read(PAWS, "de", "train")
+    assert [(example.id, example.first, example.label) for example in examples] == [
         ("d1", '"Quoted at the start', "1"),
         ("d1#2", "c\u2028d", "0"),
     ]

@@ -51,8 +51,8 @@ def test_training_batches_are_the_known_ones(toy, toy_pipeline, name, ratio):
         toy, task_named(name), LabelAccess("train", name, "qaa"), 100, toy_pipeline(20),
         BatchSettings(16, 3), hybrid=Hybrid(ratio=ratio),
     )  # fmt: skip
-    found = digest(batches.batch(step) for step in range(8))
-    assert found == GOLDEN["train"][f"{name} {ratio}"]
+    batch_digest = digest(batches.batch(step) for step in range(8))
+    assert batch_digest == GOLDEN["train"][f"{name} {ratio}"]
 
 
 @pytest.mark.parametrize("name", TOY)

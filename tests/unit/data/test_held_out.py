@@ -45,10 +45,10 @@ def test_what_is_held_out_is_in_no_training_batch(toy, toy_pipeline, entry):
 
 
 def test_the_same_sentences_are_masked_alike_whenever_asked(toy, toy_tokenizer, toy_pipeline):
-    found = held_out_batches(toy, SETTINGS, toy_pipeline(48), 16)
+    held_out = held_out_batches(toy, SETTINGS, toy_pipeline(48), 16)
     again = held_out_batches(toy, SETTINGS.model_copy(update={"steps": 9}), toy_pipeline(48), 16)
-    assert found.keys() == set(LANGUAGES)
-    for language, parts in found.items():
+    assert held_out.keys() == set(LANGUAGES)
+    for language, parts in held_out.items():
         names = held_out_names(toy, SETTINGS) & toy.parallel(language).keys()
         assert sum(len(part["labels"]) for part in parts) == len(names)
         for first, second in zip(parts, again[language], strict=True):

@@ -53,8 +53,8 @@ def pair(name, first, label, second="h"):
 
 
 def answered(name, passage, *texts, asked="Who?"):
-    found = tuple(Answer(text, passage.index(text)) for text in texts)
-    return SpanExample(name, asked, passage, found)
+    answers = tuple(Answer(text, passage.index(text)) for text in texts)
+    return SpanExample(name, asked, passage, answers)
 
 
 MNLI = [pair(f"train{n}", f"mnli {n}", INFERENCE[n]) for n in range(3)]
@@ -145,9 +145,9 @@ def test_every_entry_of_the_registry_is_compared():
 @pytest.mark.parametrize("place", EXPECTED)
 def test_rows_become_the_examples_that_they_say(source, place):
     name, language, split = place.split()
-    found = source.read(task_named(name), language, split)
-    assert list(found) == EXPECTED[place]
-    assert source.splits(task_named(name))[language, split].num_examples == len(found)
+    examples = source.read(task_named(name), language, split)
+    assert list(examples) == EXPECTED[place]
+    assert source.splits(task_named(name))[language, split].num_examples == len(examples)
 
 
 @pytest.mark.parametrize("name", REGISTRY)
@@ -359,8 +359,8 @@ def test_an_answer_that_was_moved_by_cut_whitespace_is_found(tmp_path):
         "answers": {"text": List(text), "answer_start": List(Value("int32"))},
     }
     write_data_set(tmp_path / "rajpurkar/squad", {"plain_text": {"train": [row]}}, features)
-    (found,) = HubSource(tmp_path).read(task_named("squad"), "en", "train")
-    assert found.answers == (Answer("Ada", 8),)
+    (example,) = HubSource(tmp_path).read(task_named("squad"), "en", "train")
+    assert example.answers == (Answer("Ada", 8),)
 
 
 def documented(task):
@@ -445,8 +445,8 @@ def test_numbers_are_read_as_scores(read_rows):
 
     row = {"a": "x", "b": "y", "score": 2.5}
     features = {"a": Value("string"), "b": Value("string"), "score": Value("float64")}
-    found = read_rows("stsb-score", [row], features, first="a", second="b", label="score")
-    assert found == (ScoreExample("train0", "x", "y", 2.5),)
+    examples = read_rows("stsb-score", [row], features, first="a", second="b", label="score")
+    assert examples == (ScoreExample("train0", "x", "y", 2.5),)
 
 
 def test_a_row_whose_block_is_missing_is_left_out(read_rows):
@@ -455,8 +455,8 @@ def test_a_row_whose_block_is_missing_is_left_out(read_rows):
     text = Value("string")
     rows = [{"a": "x", "b": "y", "gold": gold} for gold in ({"label": "0"}, None, {"label": "1"})]
     features = {"a": text, "b": text, "gold": {"label": text}}
-    found = read_rows("pawsx", rows, features, first="a", second="b", label="gold.label")
-    assert [(row.id, row.label) for row in found] == [("train0", "0"), ("train2", "1")]
+    examples = read_rows("pawsx", rows, features, first="a", second="b", label="gold.label")
+    assert [(row.id, row.label) for row in examples] == [("train0", "0"), ("train2", "1")]
 
 
 def test_a_row_without_an_id_is_numbered(read_rows):
@@ -464,5 +464,5 @@ def test_a_row_without_an_id_is_numbered(read_rows):
 
     rows = [{"id": name, "a": "x", "b": "y", "label": "0"} for name in ("7", None, " ", None)]
     features = dict.fromkeys(rows[0], Value("string"))
-    found = read_rows("pawsx", rows, features, id="id", first="a", second="b", label="label")
-    assert [row.id for row in found] == ["7", "train1", "train2", "train3"]
+    examples = read_rows("pawsx", rows, features, id="id", first="a", second="b", label="label")
+    assert [row.id for row in examples] == ["7", "train1", "train2", "train3"]

@@ -209,10 +209,10 @@ def test_neutral_settings_leave_every_batch_as_it_is(train):
     draw=st.floats(0, 1, exclude_max=True),
 )
 def test_a_weighted_draw_falls_where_its_share_is(weights, draw):
-    found = weighted(np.arange(len(weights)), np.array(weights), draw)
+    place = weighted(np.arange(len(weights)), np.array(weights), draw)
     shares = np.cumsum(weights) / np.sum(weights)
-    assert draw <= shares[found] + 1e-9
-    assert found == 0 or draw >= shares[found - 1] - 1e-9
+    assert draw <= shares[place] + 1e-9
+    assert place == 0 or draw >= shares[place - 1] - 1e-9
 
 
 @pytest.mark.parametrize(

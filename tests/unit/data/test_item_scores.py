@@ -96,14 +96,14 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
         pytest.skip("its labels are made by the user")
     gold, predicted = random_answers(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores(Predictions("en", gold, predicted))
-    assert found.values == pytest.approx(kind.score(Predictions("en", gold, predicted)))
-    assert list(found.values) == list(found.parts) == list(found.chance)
-    assert list(found.values) == [metric for metric in task.metrics if metric in found.values]
-    for metric, (points, out_of) in found.parts.items():
-        assert ratio(points, out_of) == pytest.approx(found.values[metric], abs=1e-9)
-        assert len(points) == len(out_of) == len(found.owners)
-    assert len(set(found.owners.tolist())) == len(found.owners) <= num
+    scores = kind.item_scores(Predictions("en", gold, predicted))
+    assert scores.values == pytest.approx(kind.score(Predictions("en", gold, predicted)))
+    assert list(scores.values) == list(scores.parts) == list(scores.chance)
+    assert list(scores.values) == [metric for metric in task.metrics if metric in scores.values]
+    for metric, (points, out_of) in scores.parts.items():
+        assert ratio(points, out_of) == pytest.approx(scores.values[metric], abs=1e-9)
+        assert len(points) == len(out_of) == len(scores.owners)
+    assert len(set(scores.owners.tolist())) == len(scores.owners) <= num
 
 
 @settings(deadline=None)
@@ -113,16 +113,16 @@ def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, 
     task = task_named(name)
     gold, predicted = random_answers(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores(Predictions("en", gold, predicted))
+    scores = kind.item_scores(Predictions("en", gold, predicted))
     drawn = data.draw(st.lists(st.integers(0, num - 1), min_size=1, max_size=num))
     # Macro F1 is linear in its items only about the sample; a pool of candidates does not shrink.
-    exact = [metric for metric in found.parts if metric != "macro_f1" and task.kind != "retrieval"]
+    exact = [metric for metric in scores.parts if metric != "macro_f1" and task.kind != "retrieval"]
     if exact:
         again = kind.score(
             Predictions("en", [gold[n] for n in drawn], [predicted[n] for n in drawn])
         )
     for metric in (metric for metric in exact if metric in again):
-        points, out_of = found.parts[metric]
+        points, out_of = scores.parts[metric]
         assert ratio(points[drawn], out_of[drawn]) == pytest.approx(again[metric])
 
 
@@ -132,11 +132,11 @@ def test_correlations_without_an_item_are_those_of_the_others(num, seed, step) -
     random = np.random.default_rng(seed)
     first, second = (np.round(random.normal(size=num) / step) * step for _ in range(2))
     for measure, without in ((pearsonr, pearson_without), (spearmanr, spearman_without)):
-        found = without(first, second)
+        exact = without(first, second)
         for number in range(num):
             sides = [np.delete(side, number) for side in (first, second)]
             expected = 0.0 if any(np.ptp(side) == 0 for side in sides) else measure(*sides)[0]
-            assert found[number] == pytest.approx(expected, abs=1e-9)
+            assert exact[number] == pytest.approx(expected, abs=1e-9)
 
 
 def test_blocks_of_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_blocks_of_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 @given(rows=st.lists(st.tuples(*[st.sampled_from("abc_")] * 2), min_size=2, max_size=15))
 def test_macro_f1_without_an_item_is_that_of_the_others(rows) -> None:
     gold, predicted = ([row[side] for row in rows] for side in (0, 1))
-    found = macro_f1_without(
+    exact = macro_f1_without(
         *label_counts([[label] for label in gold], [[label] for label in predicted])
     )
     for number in range(len(rows)):
@@ -160,7 +160,7 @@ def test_macro_f1_without_an_item_is_that_of_the_others(rows) -> None:
         expected = f1_score(
             mine, theirs, labels=sorted(set(mine)), average="macro", zero_division=0
         )
-        assert found[number] == pytest.approx(expected)
+        assert exact[number] == pytest.approx(expected)
 
 
 TAGS = st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]), max_size=9)
@@ -228,16 +228,16 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
 def test_chance_is_what_the_most_frequent_right_answer_scores() -> None:
     task = task_named("xnli")
     first, second = task.labels[:2]
-    found = kind_of(task).item_scores(
+    scores = kind_of(task).item_scores(
         Predictions("de", [first, first, first, second], [second] * 4)
     )
-    assert found.chance["accuracy"] == found.gold_top_share == 0.75
-    assert found.values["accuracy"] == 0.25
+    assert scores.chance["accuracy"] == scores.gold_top_share == 0.75
+    assert scores.values["accuracy"] == 0.25
     entities = task_named("ner-panx")
     gold = [("B-PER", "O", "O"), ("O", "O")]
-    found = kind_of(entities).item_scores(Predictions("de", gold, gold))
-    assert found.chance["f1"] == found.chance["conll_f1"] == 0.0
-    assert found.top_share == found.gold_top_share == 0.8
+    scores = kind_of(entities).item_scores(Predictions("de", gold, gold))
+    assert scores.chance["f1"] == scores.chance["conll_f1"] == 0.0
+    assert scores.top_share == scores.gold_top_share == 0.8
 
 
 @settings(deadline=None, max_examples=20)

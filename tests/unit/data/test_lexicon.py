@@ -33,10 +33,10 @@ FORMS = {
 @pytest.mark.parametrize("around", ["{}", "{},", "«{}»", "({})!", "…{}"])
 def test_a_word_is_found_however_it_is_written(listed: str, written: str, around: str) -> None:
     key = FORMS[listed]("Café")
-    found = Lookup([key]).find(around.format(FORMS[written]("Café")))
-    assert found is not None
-    assert found.keys == (key,)
-    assert f"{found.prefix}x{found.suffix}" == around.format("x")
+    entry = Lookup([key]).find(around.format(FORMS[written]("Café")))
+    assert entry is not None
+    assert entry.keys == (key,)
+    assert f"{entry.prefix}x{entry.suffix}" == around.format("x")
 
 
 def test_what_is_written_alike_comes_first() -> None:
@@ -50,12 +50,12 @@ def test_what_is_written_alike_comes_first() -> None:
 
 @given(st.text(max_size=6), st.lists(st.text(max_size=4), max_size=4))
 def test_what_is_found_stands_in_the_word(word: str, words: list[str]) -> None:
-    found = Lookup(words).find(word)
+    entry = Lookup(words).find(word)
     whole = unicodedata.normalize("NFC", word)
-    if found is not None:
-        core = whole[len(found.prefix) : len(whole) - len(found.suffix)]
-        assert found.prefix + core + found.suffix == whole
-        assert all(unicodedata.normalize("NFC", key).lower() == core.lower() for key in found.keys)
+    if entry is not None:
+        core = whole[len(entry.prefix) : len(whole) - len(entry.suffix)]
+        assert entry.prefix + core + entry.suffix == whole
+        assert all(unicodedata.normalize("NFC", key).lower() == core.lower() for key in entry.keys)
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ def train(tmp_path, make_tokenizer):
 def test_words_with_punctuation_are_switched_and_keep_it(train) -> None:
     decomposed = unicodedata.normalize("NFD", "Café")
     lexicon = {"lexicon/en-de.tsv": f"THE\tder\ndog\tHund\ncoffee\t{decomposed}\n"}
-    found = train("the dog, Coffee", lexicon, hybrid=Hybrid(ratio=1.0))
-    assert {"der", "Hund,", unicodedata.normalize("NFC", "Café")} <= found
-    assert "Hund" not in found
+    pieces = train("the dog, Coffee", lexicon, hybrid=Hybrid(ratio=1.0))
+    assert {"der", "Hund,", unicodedata.normalize("NFC", "Café")} <= pieces
+    assert "Hund" not in pieces
 
 
 def test_a_lexicon_of_other_words_is_refused(train) -> None:

@@ -13,10 +13,10 @@ NAMES = st.lists(st.sampled_from(["a", "a#2", "a#2#2", "a#3", "b"]), max_size=12
 @given(NAMES)
 def test_ids_are_all_different_and_the_first_of_a_name_keeps_it(given_names: list[str]) -> None:
     names = Names()
-    found = [names.unique(name) for name in given_names]
-    assert len(set(found)) == len(found)
+    unique = [names.unique(name) for name in given_names]
+    assert len(set(unique)) == len(unique)
     if given_names:
-        assert found[0] == given_names[0]
+        assert unique[0] == given_names[0]
 
 
 def test_a_number_that_a_file_has_itself_is_passed_over() -> None:

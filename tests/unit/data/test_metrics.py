@@ -49,14 +49,14 @@ def test_macro_f1_is_that_of_scikit_learn_over_gold_labels(pair):
 
 
 def test_pairs_are_scored_by_example_and_the_headline_comes_first():
-    found = score(task_named("pawsx"), ["0", "1", "1", "1"], ["0", "1", "1", "0"])
-    assert next(iter(found)) == "accuracy"
-    assert found == {"accuracy": 0.75, "macro_f1": pytest.approx((2 / 3 + 4 / 5) / 2)}
+    scores = score(task_named("pawsx"), ["0", "1", "1", "1"], ["0", "1", "1", "0"])
+    assert next(iter(scores)) == "accuracy"
+    assert scores == {"accuracy": 0.75, "macro_f1": pytest.approx((2 / 3 + 4 / 5) / 2)}
 
 
 def test_tags_are_scored_by_word_over_all_sentences():
-    found = score(task_named("pos"), [["NOUN", "VERB"], ["X"]], [["NOUN", "NOUN"], ["X"]])
-    assert found["accuracy"] == pytest.approx(2 / 3)
+    scores = score(task_named("pos"), [["NOUN", "VERB"], ["X"]], [["NOUN", "NOUN"], ["X"]])
+    assert scores["accuracy"] == pytest.approx(2 / 3)
 
 
 @settings(deadline=None)
@@ -73,8 +73,8 @@ def test_lenient_f1_is_that_of_seqeval_as_the_benchmark_calls_it(pairs):
 
 
 def test_an_entity_that_begins_inside_counts_for_the_lenient_f1_alone():
-    found = score(task_named("ner-panx"), [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]])
-    assert (found["f1"], found["conll_f1"]) == (0.0, 1.0)
+    scores = score(task_named("ner-panx"), [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]])
+    assert (scores["f1"], scores["conll_f1"]) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_an_entity_that_begins_inside_counts_for_the_lenient_f1_alone():
 def test_parts_of_speech_are_chunks_of_equal_tags(gold, predicted, expected):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = score(task_named("pos"), [gold], [predicted])["conll_f1"]
-    assert found == pytest.approx(expected)
+        scores = score(task_named("pos"), [gold], [predicted])["conll_f1"]
+    assert scores == pytest.approx(expected)
 
 
 ONE_OF_EACH_KIND = {
@@ -120,17 +120,17 @@ def test_lengths_that_differ_are_our_mistake(name):
 @pytest.mark.parametrize("name", ["ner-panx", "ner-uner", "ner-masakha"])
 @pytest.mark.parametrize("prediction", [["O", "O"], ["B-PER", "I-PER"]], ids=["none", "some"])
 def test_entities_have_no_f1_where_gold_has_none_whatever_is_predicted(name, prediction):
-    found = score(task_named(name), [["O", "O"]], [prediction])
-    assert found == {"accuracy": 1.0 if prediction == ["O", "O"] else 0.0}
+    scores = score(task_named(name), [["O", "O"]], [prediction])
+    assert scores == {"accuracy": 1.0 if prediction == ["O", "O"] else 0.0}
 
 
 @pytest.mark.parametrize("name", ["ner-panx", "ner-uner", "ner-masakha"])
 def test_the_headline_of_entities_is_the_lenient_f1_of_the_published_scripts(name):
     gold, prediction = [["B-PER", "O", "B-LOC", "O"]], [["B-PER", "O", "O", "I-LOC"]]
-    found = score(task_named(name), gold, prediction)
-    assert next(iter(found)) == "conll_f1"
+    scores = score(task_named(name), gold, prediction)
+    assert next(iter(scores)) == "conll_f1"
     # The strict one sees no wrong entity in the stray tag, and flatters.
-    assert (found["conll_f1"], found["f1"]) == (0.5, pytest.approx(2 / 3))
+    assert (scores["conll_f1"], scores["f1"]) == (0.5, pytest.approx(2 / 3))
 
 
 @pytest.mark.parametrize("name", ["pos", "ner-uner"])

@@ -74,30 +74,30 @@ def test_candidates_are_those_of_the_plain_reference(num, other, k, seed, scorin
     first, second = vectors(num, seed), vectors(other, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mining, "_NUMBERS_AT_ONCE", at_once)
-        found = candidates(nearest_of(first, second, k), nearest_of(second, first, k), scoring)
+        mined = candidates(nearest_of(first, second, k), nearest_of(second, first, k), scoring)
     expected = plainly_mined(first, second, k, scoring)
     # As pairs, because with one neighbour all that are each other's have the same score.
-    assert {(i, j) for i, j in found.pairs.tolist()} == {(i, j) for _, i, j in expected}
-    assert found.scores == pytest.approx([value for value, _, _ in expected])
+    assert {(i, j) for i, j in mined.pairs.tolist()} == {(i, j) for _, i, j in expected}
+    assert mined.scores == pytest.approx([value for value, _, _ in expected])
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6))
 def test_no_sentence_is_used_twice_and_scores_fall(num, other, seed):
     first, second = vectors(num, seed), vectors(other, seed + 1)
-    found = candidates(nearest_of(first, second, 4), nearest_of(second, first, 4), "margin")
-    for side in found.pairs.T.tolist():
+    mined = candidates(nearest_of(first, second, 4), nearest_of(second, first, 4), "margin")
+    for side in mined.pairs.T.tolist():
         assert len(set(side)) == len(side)
-    assert (np.diff(found.scores) <= 0).all()
-    assert (found.scores > 0).all()
+    assert (np.diff(mined.scores) <= 0).all()
+    assert (mined.scores > 0).all()
 
 
 def test_a_ratio_is_the_cosine_over_the_mean_of_both_neighbourhoods():
     forward = Near(np.array([[1, 0], [1, 0]]), np.array([[0.9, 0.5], [0.8, 0.2]]))
     backward = Near(np.array([[0, 1], [0, 1]]), np.array([[0.5, 0.2], [0.9, 0.8]]))
-    found = candidates(forward, backward, "margin")
+    mined = candidates(forward, backward, "margin")
     # 0 with 0 by 0.5 / ((0.7 + 0.35) / 2), and 1 with 1 by 0.8 / ((0.5 + 0.85) / 2).
-    assert found.pairs.tolist() == [[1, 1], [0, 0]]
-    assert found.scores == pytest.approx([0.8 / 0.675, 0.5 / 0.525])
+    assert mined.pairs.tolist() == [[1, 1], [0, 0]]
+    assert mined.scores == pytest.approx([0.8 / 0.675, 0.5 / 0.525])
     # By the cosine the second, which is near to both, goes to the nearer one.
     assert candidates(forward, backward, "cosine").pairs.tolist() == [[0, 1]]
 
@@ -105,8 +105,8 @@ def test_a_ratio_is_the_cosine_over_the_mean_of_both_neighbourhoods():
 def test_of_equally_near_ones_the_earlier_counts():
     same = np.ones((3, 2))
     assert nearest_of(same[:1], same, 2).numbers.tolist() == [[0, 1]]
-    found = candidates(nearest_of(same, same, 3), nearest_of(same, same, 3), "cosine")
-    assert found.pairs.tolist() == [[0, 0]]
+    mined = candidates(nearest_of(same, same, 3), nearest_of(same, same, 3), "cosine")
+    assert mined.pairs.tolist() == [[0, 0]]
 
 
 def test_what_is_no_number_or_nothing_is_never_mined():
@@ -140,10 +140,10 @@ def found_of(rows, more=0):
 
 @given(GRID, st.integers(0, 4))
 def test_no_threshold_is_better_than_the_one_that_is_chosen(rows, more):
-    found = found_of([*rows, (9, True)], more)
-    chosen = measures(found, best_threshold(found))["f1"]
-    every = [0.0, *(found.scores - 1e-9), *(found.scores + 1e-9)]
-    assert chosen == max(measures(found, threshold)["f1"] for threshold in every)
+    judged_pairs = found_of([*rows, (9, True)], more)
+    chosen = measures(judged_pairs, best_threshold(judged_pairs))["f1"]
+    every = [0.0, *(judged_pairs.scores - 1e-9), *(judged_pairs.scores + 1e-9)]
+    assert chosen == max(measures(judged_pairs, threshold)["f1"] for threshold in every)
 
 
 def test_without_a_pair_to_be_found_nothing_is_defined():
@@ -152,20 +152,20 @@ def test_without_a_pair_to_be_found_nothing_is_defined():
 
 @given(GRID, st.integers(0, 4))
 def test_measures_are_those_of_sets(rows, more):
-    found = found_of([*rows, (9, True)], more)
+    judged_pairs = found_of([*rows, (9, True)], more)
     for threshold in (0.0, 0.3, 0.5, 2.0):
-        taken = {place for place, score in enumerate(found.scores) if score >= threshold}
-        right = taken & set(np.flatnonzero(found.is_right).tolist())
+        taken = {place for place, score in enumerate(judged_pairs.scores) if score >= threshold}
+        right = taken & set(np.flatnonzero(judged_pairs.is_right).tolist())
         precision = len(right) / len(taken) if right else 0.0
-        recall = len(right) / found.num_gold if right else 0.0
+        recall = len(right) / judged_pairs.num_gold if right else 0.0
         f1 = 2 * precision * recall / (precision + recall) if right else 0.0
         expected = {"f1": f1, "precision": precision, "recall": recall}
-        assert measures(found, threshold) == pytest.approx(expected)
+        assert measures(judged_pairs, threshold) == pytest.approx(expected)
 
 
 def test_a_threshold_is_midway_between_two_candidates():
-    found = Judged(np.array([0.9, 0.8, 0.4, 0.3]), np.array([True, True, False, False]), 2)
-    assert best_threshold(found) == pytest.approx(0.6)
+    judged_pairs = Judged(np.array([0.9, 0.8, 0.4, 0.3]), np.array([True, True, False, False]), 2)
+    assert best_threshold(judged_pairs) == pytest.approx(0.6)
     assert best_threshold(Judged(np.array([0.9]), np.array([True]), 1)) == 0.9
     # Where none is right all are taken.
     assert best_threshold(Judged(np.array([0.9]), np.array([False]), 1)) == 0.0
@@ -211,8 +211,8 @@ def test_sentences_of_the_same_text_are_one_and_count_for_nothing():
         side("de", ("d1", "a", "e1", 0), ("d2", "twice", "e2", 40), ("d3", "twice", "", 40)),
         side("en", ("e1", "A", "", 1), ("e2", "B", "", 41)),
     )
-    found = judged("en", *rows)["cosine"]
-    assert (found.is_right.tolist(), found.num_gold) == ([True], 2)
+    scores = judged("en", *rows)["cosine"]
+    assert (scores.is_right.tolist(), scores.num_gold) == ([True], 2)
     # On either line of a pair, and on both, the gold list says the same.
     turned = both(side("de", ("d1", "a", "", 0)), side("en", ("e1", "A", "d1", 1)))
     assert judged("en", *turned)["margin"].num_gold == 1

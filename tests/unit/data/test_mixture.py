@@ -51,8 +51,10 @@ TEMPERATURES = st.floats(1.0, 100.0)
 
 @given(COUNTS, TEMPERATURES, st.none() | st.integers(1, 10**6))
 def test_probabilities_follow_the_counts_to_the_power_of_one_over_t(counts, temperature, cap):
-    found = mixture(*counts, cap=cap)
-    drawn = probabilities(found, TemperatureSampling(method="temperature", temperature=temperature))
+    datasets = mixture(*counts, cap=cap)
+    drawn = probabilities(
+        datasets, TemperatureSampling(method="temperature", temperature=temperature)
+    )
     counted = [count if cap is None else min(count, cap) for count in counts]
     assert drawn.sum() == pytest.approx(1)
     for (first, p), (other, q) in itertools.combinations(zip(counted, drawn, strict=True), 2):
@@ -61,25 +63,28 @@ def test_probabilities_follow_the_counts_to_the_power_of_one_over_t(counts, temp
 
 @given(COUNTS, st.none() | st.integers(1, 10**6))
 def test_a_temperature_of_one_is_proportional(counts, cap):
-    found = mixture(*counts, cap=cap)
+    datasets = mixture(*counts, cap=cap)
     sampling = TemperatureSampling(method="temperature", temperature=1.0)
-    assert probabilities(found, sampling) == pytest.approx(probabilities(found, PROPORTIONAL))
+    assert probabilities(datasets, sampling) == pytest.approx(probabilities(datasets, PROPORTIONAL))
 
 
 @given(COUNTS, TEMPERATURES, st.integers(1, 10**6), st.integers(0, 10**6))
 def test_a_larger_size_takes_from_no_dataset_less(counts, temperature, size, more):
-    found = mixture(*counts)
+    datasets = mixture(*counts)
     settings = TemperatureSampling(method="temperature", temperature=temperature)
     pairs = zip(
-        shares(found, settings, size), shares(found, settings, size + more), counts, strict=True
+        shares(datasets, settings, size),
+        shares(datasets, settings, size + more),
+        counts,
+        strict=True,
     )
     assert all(1 <= less <= larger <= there for less, larger, there in pairs)
 
 
 @given(COUNTS, st.none() | st.integers(1, 10**6))
 def test_all_examples_are_those_that_count(counts, cap):
-    found = mixture(*counts, cap=cap)
-    assert shares(found, PROPORTIONAL, found.size("all")) == found.counts
+    datasets = mixture(*counts, cap=cap)
+    assert shares(datasets, PROPORTIONAL, datasets.size("all")) == datasets.counts
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -87,8 +87,8 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one(tokenizer: Any) -> No
 
 def test_rows_are_translations(tokenizer: Any) -> None:
     names = tokenizer.convert_ids_to_tokens
-    for found in pairs(drawn(texts(40), tokenizer, 12)).values():
-        for own, other in found:
+    for rows in pairs(drawn(texts(40), tokenizer, 12)).values():
+        for own, other in rows:
             assert names(own)[1][1:] == names(other)[1][1:]
 
 
@@ -99,9 +99,9 @@ def test_a_sentence_that_reads_like_another_is_passed_over(tokenizer: Any) -> No
             "de": {f"c/{number}": f"v{number}" for number in range(30)},
         }
     )
-    found = pairs(drawn(source, tokenizer, 20, ("de",)))["de"]
-    assert len(found) == 5
-    assert len({tuple(own) for own, _ in found}) == 5
+    rows = pairs(drawn(source, tokenizer, 20, ("de",)))["de"]
+    assert len(rows) == 5
+    assert len({tuple(own) for own, _ in rows}) == 5
 
 
 def test_languages_that_share_nothing_are_refused(tokenizer: Any) -> None:

@@ -32,8 +32,8 @@ NUM_NEGATIVES = Ranking().negatives
 
 def precision_of(*nearness, right, cutoff=20):
     """Of one query whose products with the candidates are ``nearness``."""
-    found = ranked(np.ones((1, 1)), np.array(nearness, float)[:, None], [right], cutoff)
-    return found.precisions[0], found.firsts[0]
+    order = ranked(np.ones((1, 1)), np.array(nearness, float)[:, None], [right], cutoff)
+    return order.precisions[0], order.firsts[0]
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def trained(*candidates, plain=None, negatives=NUM_NEGATIVES):
 
 
 def test_wrong_candidates_are_others_of_the_batch_that_read_differently():
-    found = trained(1, 2, 3, 1)
-    assert [row[:2] for row in found] == [[90, 1], [91, 2], [92, 3], [93, 1]]
-    for row, others in zip(found, ({2, 3}, {1, 3}, {1, 2}, {2, 3}), strict=True):
+    rows = trained(1, 2, 3, 1)
+    assert [row[:2] for row in rows] == [[90, 1], [91, 2], [92, 3], [93, 1]]
+    for row, others in zip(rows, ({2, 3}, {1, 3}, {1, 2}, {2, 3}), strict=True):
         assert len(row) == 2 + NUM_NEGATIVES
         assert set(row[2:]) == others
     many = trained(*range(30))
@@ -244,8 +244,8 @@ def test_a_row_has_as_many_wrong_candidates_as_are_asked(negatives):
 
 def test_a_candidate_that_is_the_same_in_another_language_is_no_wrong_one():
     # Rows 0 and 3 have one answer, in two languages.
-    found = trained(1, 2, 3, 41, plain=(1, 2, 3, 1))
-    for row, others in zip(found, ({2, 3}, {1, 3, 41}, {1, 2, 41}, {2, 3}), strict=True):
+    rows = trained(1, 2, 3, 41, plain=(1, 2, 3, 1))
+    for row, others in zip(rows, ({2, 3}, {1, 3, 41}, {1, 2, 41}, {2, 3}), strict=True):
         assert set(row[2:]) == others
 
 

@@ -52,9 +52,9 @@ def written(spans: list[Span], scheme: str) -> list[str]:
 @pytest.mark.parametrize("scheme", ["iob1", "iob2", "ioe1", "ioe2", "bioes", "bilou"])
 @given(spans=SPANS)
 def test_entities_of_every_scheme_are_read(scheme: str, spans: list[Span]) -> None:
-    found = as_iob2(written(spans, scheme))
-    assert found == written(spans, "iob2")
-    assert get_entities(found) == entities(spans)
+    tags = as_iob2(written(spans, scheme))
+    assert tags == written(spans, "iob2")
+    assert get_entities(tags) == entities(spans)
 
 
 @given(st.lists(st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC", "X"])))

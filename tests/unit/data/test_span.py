@@ -101,10 +101,10 @@ def test_what_is_labelled_is_decoded_as_the_answer(tokenizer, language, answer):
     scores = np.zeros((*batch["labels"].shape, batch["input_ids"].shape[1]))
     for number in holders:
         scores[number, [0, 1], batch["labels"][number]] = 5.0
-    found = kind_of(task).decode(there, scores, frame)
-    assert kind_of(TASK).joined(question, found) == answer
+    decoded = kind_of(task).decode(there, scores, frame)
+    assert kind_of(TASK).joined(question, decoded) == answer
     for number in holders:
-        assert kind_of(TASK).joined(question, found[number : number + 1]) == answer
+        assert kind_of(TASK).joined(question, decoded[number : number + 1]) == answer
 
 
 @pytest.mark.parametrize("language", TEXTS)
@@ -307,14 +307,14 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest,
     frame = Frame(template_of(WORDS), 64)
     (window,) = kind_of(task).items(row_of(question, WORDS), frame)
     scores = np.random.default_rng(seed).normal(size=(1, 2, 3 + 1 + length))
-    (found,) = kind_of(task).decode([window], scores, frame)
+    (decoded,) = kind_of(task).decode([window], scores, frame)
     begins, ends = scores[0, :, 3:-1]
     allowed = [(first, last) for first in range(length) for last in
                range(first, min(first + longest, length))]  # fmt: skip
     first, last = max(allowed, key=lambda span: begins[span[0]] + ends[span[1]])
-    assert found.score == pytest.approx(begins[first] + ends[last])
-    assert kind_of(task).joined(question, [found]) == " ".join(words[first : last + 1])
-    assert found.none == pytest.approx(scores[0, :, 0].sum())
+    assert decoded.score == pytest.approx(begins[first] + ends[last])
+    assert kind_of(task).joined(question, [decoded]) == " ".join(words[first : last + 1])
+    assert decoded.none == pytest.approx(scores[0, :, 0].sum())
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def test_where_nothing_is_too_long_a_sentence_is_one_row(template, fertility):
     frame = Frame(template, max(sum(lengths) for lengths in fertility) + SPECIAL)
     sentences = sentences_of(fertility)
     rows = [(sentence,) for sentence in sentences]
-    found = kind_of(TASK).train_items(rows, rows, [], frame, ("x", 0))
-    assert [place for place, _ in found] == list(range(len(rows)))
-    assert all(part.sentence is row[0] for (_, part), row in zip(found, rows, strict=True))
+    items = kind_of(TASK).train_items(rows, rows, [], frame, ("x", 0))
+    assert [place for place, _ in items] == list(range(len(rows)))
+    assert all(part.sentence is row[0] for (_, part), row in zip(items, rows, strict=True))
 
 
 def test_an_entity_that_a_split_goes_through_is_scored_whole(template):

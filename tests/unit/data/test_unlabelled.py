@@ -28,8 +28,8 @@ def test_a_sentence_a_line_is_words_between_whitespace(tmp_path: Path) -> None:
 def test_a_file_of_the_tasks_own_format_is_read_as_training_reads_it(tmp_path: Path) -> None:
     line = "1\tHunde\t_\tNOUN" + "\t_" * 6
     file = written(tmp_path, "de.test.conllu", f"# sent_id = x7\n{line}\n")
-    (found,) = read_inputs(file, task_named("pos"))
-    assert (found.id, found.sentences()) == ("x7", (("Hunde",),))
+    (example,) = read_inputs(file, task_named("pos"))
+    assert (example.id, example.sentences()) == ("x7", (("Hunde",),))
 
 
 @pytest.mark.parametrize("name", ["pawsx", "sick", "stsb-score"])
@@ -53,9 +53,9 @@ def test_pairs_are_two_columns_or_named_ones_with_or_without_labels(
     for own, usual in ((columns.first, "sentence1"), (columns.second, "sentence2"),
                        (columns.id, "id"), (columns.label, "label")):  # fmt: skip
         text = text.replace(usual, own)
-    found = read_inputs(written(tmp_path, "x.tsv", text), task)
-    assert [example.id for example in found] == ids
-    assert [example.sentences() for example in found] == [
+    examples = read_inputs(written(tmp_path, "x.tsv", text), task)
+    assert [example.id for example in examples] == ids
+    assert [example.sentences() for example in examples] == [
         (("a", "b"), ("c",)),
         (("d",), ("e", "f")),
     ]
@@ -63,29 +63,29 @@ def test_pairs_are_two_columns_or_named_ones_with_or_without_labels(
 
 def test_no_row_of_a_table_is_lost(tmp_path: Path) -> None:
     text = "id\tsentence1\tsentence2\tlabel\n8\tNS\tx\t1\n9\ta\tb\t\n"
-    found = read_inputs(written(tmp_path, "x.tsv", text), task_named("pawsx"))
-    assert [(example.id, example.first) for example in found] == [("8", "NS"), ("9", "a")]
+    examples = read_inputs(written(tmp_path, "x.tsv", text), task_named("pawsx"))
+    assert [(example.id, example.first) for example in examples] == [("8", "NS"), ("9", "a")]
 
 
 @pytest.mark.parametrize("tag", ["_", "", "B-PER", "NOUNN"])
 def test_tags_of_a_file_are_not_looked_at(tag: str, tmp_path: Path) -> None:
     lines = [f"{place}\t{word}\t_\t{tag}" + "\t_" * 6 for place, word in ((1, "In"), (2, "dem"))]
     lines.insert(0, "1-2\tIm" + "\t_" * 8)
-    (found,) = read_inputs(written(tmp_path, "a.conllu", "\n".join(lines)), task_named("pos"))
-    assert found.words == ("In", "dem")
+    (example,) = read_inputs(written(tmp_path, "a.conllu", "\n".join(lines)), task_named("pos"))
+    assert example.words == ("In", "dem")
 
 
 @pytest.mark.parametrize("line", ["Ada", "Ada\tS-PER", "Ada\t_", "Ada\tNNP\tB-PER"])
 def test_a_word_is_what_stands_first_in_a_line(line: str, tmp_path: Path) -> None:
-    (found,) = read_inputs(written(tmp_path, "a.conll", line + "\n"), task_named("ner-uner"))
-    assert found.words == ("Ada",)
+    (example,) = read_inputs(written(tmp_path, "a.conll", line + "\n"), task_named("ner-uner"))
+    assert example.words == ("Ada",)
 
 
 @pytest.mark.parametrize("label", [{}, {"label": None}, {"label": 7}])
 def test_options_need_no_label(label: dict[str, int], tmp_path: Path) -> None:
     row = {"premise": "p", "question": "cause", "choice1": "a", "choice2": "b", **label}
-    (found,) = read_inputs(written(tmp_path, "a.jsonl", json.dumps(row)), task_named("xcopa"))
-    assert found.options == ("a", "b")
+    (example,) = read_inputs(written(tmp_path, "a.jsonl", json.dumps(row)), task_named("xcopa"))
+    assert example.options == ("a", "b")
 
 
 @pytest.mark.parametrize("answers", [{}, {"answers": [{"text": "nowhere", "answer_start": 3}]},
@@ -93,8 +93,8 @@ def test_options_need_no_label(label: dict[str, int], tmp_path: Path) -> None:
 def test_questions_need_no_answers(answers: dict[str, object], tmp_path: Path) -> None:
     asked = {"id": "q", "question": "who ?", **answers}
     tree = {"data": [{"paragraphs": [{"context": "she did", "qas": [asked]}]}]}
-    (found,) = read_inputs(written(tmp_path, "q.json", json.dumps(tree)), task_named("xquad"))
-    assert found.sentences() == (("who", "?"), ("she", "did"))
+    (example,) = read_inputs(written(tmp_path, "q.json", json.dumps(tree)), task_named("xquad"))
+    assert example.sentences() == (("who", "?"), ("she", "did"))
 
 
 @pytest.mark.parametrize(

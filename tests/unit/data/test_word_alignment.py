@@ -31,11 +31,11 @@ MEASURED = {
 """Error rates of grow-diag-final-and and of the intersection; the test allows 0.002 more."""
 
 
-def error_rate(found, gold):
+def error_rate(links, gold):
     """AER of Och and Ney (2003) where every gold link is sure: 1 - 2 |A & S| / (|A| + |S|)."""
-    both = sum(len(first & second) for first, second in zip(found, gold, strict=True))
+    both = sum(len(first & second) for first, second in zip(links, gold, strict=True))
     return 1 - 2 * both / sum(
-        len(first) + len(second) for first, second in zip(found, gold, strict=True)
+        len(first) + len(second) for first, second in zip(links, gold, strict=True)
     )
 
 

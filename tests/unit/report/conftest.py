@@ -178,44 +178,44 @@ def commit(
     sample_results.commit(store, stage, scores, history_of(stage, dev), made_by, items)
 
 
-def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
+def walk(run: Finished, view: TrialView, *, until: str = "evaluate") -> None:
     """Commit the stages of a trial down to ``until`` and note them in the ledger."""
-    trial = found.sweep.trial_of(dict(view.assignment), bounds)
+    trial = run.sweep.trial_of(dict(view.assignment), bounds)
     uses: list[StageUse] = []
     for stage in path_of(trial, facts(), seed=view.seed, shared_seed=5)[1:]:
-        reused = stage in found.store
+        reused = stage in run.store
         scores = scores_of(trial, view)
         dev = next(score.value for score in scores if score.split == "dev")
         is_last = stage.kind == "evaluate"
         items = items_of(scores, view) if is_last else ()
-        commit(found.store, stage, scores if is_last else (), dev, items)
+        commit(run.store, stage, scores if is_last else (), dev, items)
         examples = 0 if reused else stage.num_examples
         seconds = 0.0 if reused else seconds_of(stage)
         uses.append(StageUse(stage.kind, stage.key, stage.label, reused, examples, seconds))
         if stage.kind == until:
             break
-    found.ledger.set_stages(view.number, uses)
+    run.ledger.set_stages(view.number, uses)
 
 
-def end(found: Finished, view: TrialView) -> None:
+def end(run: Finished, view: TrialView) -> None:
     """Bring one trial to the end that this sweep has for it."""
-    ledger, number, place = found.ledger, view.number, (view.configuration, view.repeat)
+    ledger, number, place = run.ledger, view.number, (view.configuration, view.repeat)
     ledger.begin_attempt(number)
-    trial = found.sweep.trial_of(dict(view.assignment), bounds)
+    trial = run.sweep.trial_of(dict(view.assignment), bounds)
     dev = next(score.value for score in scores_of(trial, view) if score.split == "dev")
     ledger.report(number, 6000, dev - 0.08)
     if view.configuration in (5, 11) or place == (9, 2):
-        walk(found, view, until="intermediate")
+        walk(run, view, until="intermediate")
         ledger.tell_pruned(number)
     elif place == (7, 0):
-        walk(found, view, until="intermediate")
+        walk(run, view, until="intermediate")
         message = "the device is full <8 GiB>; use resources.micro_batch=8"
         ledger.tell_failed(number, "memory", message, "Traceback\nCUDA out of memory")
     elif place == (12, 1):
         ledger.tell_failed(number, "nan", "the loss is not a number after 40 steps")
     elif place != (15, 2):
         ledger.report(number, 24000, dev)
-        walk(found, view)
+        walk(run, view)
         ledger.tell_complete(number, dev)
 
 

@@ -127,19 +127,19 @@ def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
     means = averaged_scores(additional_frame(snapshot))
     (table,) = language_tables(trials, scores, snapshot.sweep)
     (averaged,) = language_tables(trials, means, snapshot.sweep)
-    found = picks(table, scores, snapshot.sweep, averaged, means)
-    assert [(pick.is_averaged, pick.is_oracle) for pick in found] == [
+    picked = picks(table, scores, snapshot.sweep, averaged, means)
+    assert [(pick.is_averaged, pick.is_oracle) for pick in picked] == [
         (False, False),
         (False, False),
         (True, False),
         (False, True),
         (False, True),
     ]
-    average = found[2]
+    average = picked[2]
     assert average.value == pytest.approx(0.95), "by the dev score of the averaged weights"
     assert average.row is not None
     assert {code: cell.mean for code, cell in average.row.cells.items()} == pytest.approx(AVERAGE)
-    lines = csv_rows(picks_csv(found, table))
+    lines = csv_rows(picks_csv(picked, table))
     assert float(lines[2]["source"]) == pytest.approx(0.91)
     # What is missing is there, with its reason.
     assert (lines[3]["configuration"], lines[3]["source"]) == ("", "")

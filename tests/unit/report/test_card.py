@@ -54,27 +54,27 @@ def test_scores_have_the_source_first_and_missing_languages_in_plain_sight(
 
 
 def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> None:
-    found = exported(snapshot, complete(snapshot, 0))
+    metadata = exported(snapshot, complete(snapshot, 0))
     values = {
         score.language: score.value
-        for score in found.scores
+        for score in metadata.scores
         if (score.split, score.metric) == ("test", "accuracy")
     }
     mean = 100 * sum(values.values()) / 6
-    assert f"Mean test accuracy over 6 languages: {mean:.1f}; without qaa:" in model_card(found)
+    assert f"Mean test accuracy over 6 languages: {mean:.1f}; without qaa:" in model_card(metadata)
 
 
 def test_the_rule_of_selection_is_reported(snapshot: Snapshot, quick: Finished) -> None:
     best = quick.ledger.best()
     assert best is not None
-    found = exported(snapshot, best.trial)
+    metadata = exported(snapshot, best.trial)
     number = len({trial.configuration for trial in snapshot.trials
                   if trial.state in ("complete", "pruned")})  # fmt: skip
-    assert f"Configuration {best.configuration} is the best of {number}" in found.selection
-    assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in found.selection
-    assert "chosen by accuracy on the dev set of qaa" in found.selection
+    assert f"Configuration {best.configuration} is the best of {number}" in metadata.selection
+    assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in metadata.selection
+    assert "chosen by accuracy on the dev set of qaa" in metadata.selection
     assert "named by hand" in exported(snapshot, best.trial, is_named=True).selection
-    assert "ORACLE" not in found.selection
+    assert "ORACLE" not in metadata.selection
     objective = {**snapshot.sweep["objective"], "languages": "target"}
     oracle = replace(snapshot, sweep={**snapshot.sweep, "objective": objective})
     assert "ORACLE SELECTION" in exported(oracle, best.trial).selection
@@ -88,10 +88,10 @@ def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
     )
     (use,) = [stage for stage in view.stages if stage.kind == "intermediate"]
     records = {key: record for key, record in snapshot.records.items() if key != use.key}
-    found = exported(replace(snapshot, records=records), view)
-    (freed,) = [stage for stage in found.stages if stage.is_freed]
+    metadata = exported(replace(snapshot, records=records), view)
+    (freed,) = [stage for stage in metadata.stages if stage.is_freed]
     assert (freed.key, freed.label) == (use.key, use.label)
-    (row,) = [row for row in table(model_card(found), "stage") if row[0] == use.label]
+    (row,) = [row for row in table(model_card(metadata), "stage") if row[0] == use.label]
     assert row[2] == "freed"
     whole = exported(snapshot, view)
     assert not any(stage.is_freed for stage in whole.stages)
@@ -132,6 +132,6 @@ def test_a_model_in_a_folder_is_called_by_its_name_alone(tmp_path: Path) -> None
 
 
 def test_what_is_written_is_what_is_read(snapshot: Snapshot, tmp_path: Path) -> None:
-    found = exported(snapshot, complete(snapshot, 0))
-    (tmp_path / FILE).write_text(found.model_dump_json())
-    assert read_exported(tmp_path) == found
+    metadata = exported(snapshot, complete(snapshot, 0))
+    (tmp_path / FILE).write_text(metadata.model_dump_json())
+    assert read_exported(tmp_path) == metadata

@@ -36,16 +36,16 @@ def by_language(comparison: Comparison) -> dict[str, object]:
 
 
 def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
-    (found,) = compare([candidate("a", noisy(0.5, 10, 1)), candidate("b", noisy(0.7, 10, 2))])
-    assert all(line.is_significant for line in found.lines)
-    for line in found.lines:
+    (comparison,) = compare([candidate("a", noisy(0.5, 10, 1)), candidate("b", noisy(0.7, 10, 2))])
+    assert all(line.is_significant for line in comparison.lines)
+    for line in comparison.lines:
         assert line.paired is not None
         assert line.paired.interval is not None
         assert line.paired.interval.low < 0.2 < line.paired.interval.high or (
             line.paired.difference == pytest.approx(0.2, abs=0.02)
         )
     (back,) = compare([candidate("b", noisy(0.7, 10, 2)), candidate("a", noisy(0.5, 10, 1))])
-    for line, mirrored in zip(found.lines, back.lines, strict=True):
+    for line, mirrored in zip(comparison.lines, back.lines, strict=True):
         assert line.paired is not None
         assert mirrored.paired is not None
         assert mirrored.paired.difference == pytest.approx(-line.paired.difference)
@@ -54,27 +54,27 @@ def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
 @pytest.mark.parametrize("num_seeds", [1, 3, 5])
 def test_below_six_seeds_nothing_is_significant_and_that_is_said(num_seeds: int) -> None:
     sides = [candidate(name, noisy(mean, num_seeds, 1)) for name, mean in (("a", 0), ("b", 1))]
-    (found,) = compare(sides)
-    assert not any(line.is_significant for line in found.lines)
-    assert any("below 6" in note for note in found.notes)
+    (comparison,) = compare(sides)
+    assert not any(line.is_significant for line in comparison.lines)
+    assert any("below 6" in note for note in comparison.notes)
 
 
 def test_with_many_languages_it_is_said_how_many_seeds_one_would_need() -> None:
     codes = tuple(f"q{number:02d}" for number in range(33))
     sides = [candidate(name, noisy(mean, 8, 1, codes)) for name, mean in (("a", 0), ("b", 1))]
-    (found,) = compare(sides)
-    assert any("below 11 seeds" in note for note in found.notes)
+    (comparison,) = compare(sides)
+    assert any("below 11 seeds" in note for note in comparison.notes)
 
 
 def test_only_common_seeds_are_paired() -> None:
     baseline = candidate("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
     other = candidate("b", {1: dict.fromkeys(CODES, 0.5), 7: dict.fromkeys(CODES, 0.9)})
-    (found,) = compare([baseline, other])
-    assert found.seeds == (1,)
-    assert [line.baseline for line in found.lines] == pytest.approx([0.2] * 5)
-    (found,) = compare([baseline, candidate("c", {9: dict.fromkeys(CODES, 0.5)})])
-    assert all(line.paired is None for line in found.lines)
-    assert any("no seed in common" in note for note in found.notes)
+    (comparison,) = compare([baseline, other])
+    assert comparison.seeds == (1,)
+    assert [line.baseline for line in comparison.lines] == pytest.approx([0.2] * 5)
+    (comparison,) = compare([baseline, candidate("c", {9: dict.fromkeys(CODES, 0.5)})])
+    assert all(line.paired is None for line in comparison.lines)
+    assert any("no seed in common" in note for note in comparison.notes)
 
 
 def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
@@ -82,10 +82,10 @@ def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
     other = candidate(
         "b", noisy(0.5, 6, 2), data={"qaa": "the same", "qab": "other", "qac": "the same"}
     )
-    (found,) = compare([baseline, other])
-    assert set(by_language(found)) == {"qaa", "qac"}
-    assert any("other data" in note and "qab" in note for note in found.notes)
-    assert all("qab" not in line.languages for line in found.lines)
+    (comparison,) = compare([baseline, other])
+    assert set(by_language(comparison)) == {"qaa", "qac"}
+    assert any("other data" in note and "qab" in note for note in comparison.notes)
+    assert all("qab" not in line.languages for line in comparison.lines)
 
 
 @given(
@@ -155,15 +155,17 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(snapshot
         )
         for is_none in (False, True)
     )  # fmt: skip
-    (found,) = compare([candidate_of(snapshot, number) for number in (without, with_stage)])
-    assert any("seeds share one training of intermediate toy-para" in note for note in found.notes)
-    assert {stage.kind for stage in found.given} == {"intermediate"}
-    for line in found.lines:
+    (comparison,) = compare([candidate_of(snapshot, number) for number in (without, with_stage)])
+    assert any(
+        "seeds share one training of intermediate toy-para" in note for note in comparison.notes
+    )
+    assert {stage.kind for stage in comparison.given} == {"intermediate"}
+    for line in comparison.lines:
         assert line.paired is not None
         assert (line.paired.p, line.p_holm, line.is_significant) == (None, None, False)
         assert line.paired.interval is not None
         assert line.paired.interval.method == "student_given_stages"
-    rows = comparison_json([found])["comparisons"][0]["rows"]
+    rows = comparison_json([comparison])["comparisons"][0]["rows"]
     assert {row["interval"] for row in rows} == {"student_given_stages"}
     assert {row["p"] for row in rows} == {None}
     assert {row["two_level_interval"] for row in rows} <= {"two_level_given_stages", None}
@@ -174,18 +176,18 @@ def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
         candidate(name, noisy(mean, 6, 1), dict.fromkeys(range(6), (stage("common"),)))
         for name, mean in (("a", 0.5), ("b", 0.7))
     )
-    (found,) = compare([first, second])
-    assert found.given == ()
-    assert found.lines[0].is_significant
-    assert any("given one training of intermediate common" in note for note in found.notes)
+    (comparison,) = compare([first, second])
+    assert comparison.given == ()
+    assert comparison.lines[0].is_significant
+    assert any("given one training of intermediate common" in note for note in comparison.notes)
 
 
 def test_two_pairs_of_six_that_share_a_stage_leave_no_test() -> None:
     own = {seed: (stage(f"b{seed % 5}"),) for seed in range(6)}
     sides = [candidate("a", noisy(0.5, 6, 1)), candidate("b", noisy(0.7, 6, 1), own)]
-    (found,) = compare(sides)
-    assert [stage.key for stage in found.given] == ["b0"]
-    assert not any(line.is_significant for line in found.lines)
+    (comparison,) = compare(sides)
+    assert [stage.key for stage in comparison.given] == ["b0"]
+    assert not any(line.is_significant for line in comparison.lines)
     # Of five seeds of them nothing is shared, and nothing is mentioned.
     (fewer,) = compare([candidate("a", noisy(0.5, 5, 1)), sides[1]])
     assert fewer.given == ()
@@ -204,9 +206,9 @@ def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path)
     other = finished(Home(tmp_path), small.replace("name: quick", "name: other"))
     first, second = (candidate_of(found.snapshot()) for found in (sweep, other))
     assert first.data == second.data
-    (found,) = compare([first, second])
-    assert all(line.paired is not None and line.paired.difference == 0 for line in found.lines)
-    assert all(line.paired is not None and line.paired.p == 1 for line in found.lines)
+    (comparison,) = compare([first, second])
+    assert all(line.paired is not None and line.paired.difference == 0 for line in comparison.lines)
+    assert all(line.paired is not None and line.paired.p == 1 for line in comparison.lines)
     assert first.data["qab"] != first.data["qab"].replace(" 400 ", " 200 ")
 
 
@@ -220,9 +222,9 @@ def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
     moved = {**data, "test": {**data["test"], "qab": "changed since"}}
     changed = replace(record, payload={**record.payload, "data": moved})
     other = replace(snapshot, records={**snapshot.records, record.key: changed})
-    (found,) = compare([candidate_of(snapshot, 1), candidate_of(other, 0)])
-    assert "qab" not in by_language(found)
-    assert "scored on other data, not compared: qab" in found.notes
+    (comparison,) = compare([candidate_of(snapshot, 1), candidate_of(other, 0)])
+    assert "qab" not in by_language(comparison)
+    assert "scored on other data, not compared: qab" in comparison.notes
 
 
 def test_json_has_a_number_or_null_everywhere(snapshot: Snapshot) -> None:

@@ -38,17 +38,17 @@ Both = tuple[Snapshot, Snapshot, list[int]]
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """A sweep, the sweep that confirms its two best configurations, and which these are."""
-    found = finished(Home(tmp_path_factory.mktemp("home")))
-    return confirmed(found, top=2, seeds=4)
+    sweep = finished(Home(tmp_path_factory.mktemp("home")))
+    return confirmed(sweep, top=2, seeds=4)
 
 
-def confirmed(sweep: Finished, top: int, seeds: int) -> Both:
+def confirmed(run: Finished, top: int, seeds: int) -> Both:
     """Run the winners of a sweep again on fresh seeds; one seed of the second fails."""
-    snapshot = sweep.snapshot()
+    snapshot = run.snapshot()
     chosen = winners(snapshot, top)
     used = [trial.seed for trial in snapshot.trials]
-    spec = confirming(sweep.sweep, [view.assignment for view in chosen], used, seeds=seeds)
-    again = Finished(sweep.home, spec, open_ledger(sweep.home, spec), sweep.store)
+    spec = confirming(run.sweep, [view.assignment for view in chosen], used, seeds=seeds)
+    again = Finished(run.home, spec, open_ledger(run.home, spec), run.store)
     while (asked := again.ledger.ask(spec, bounds)) is not None:
         view = again.ledger.trial(asked.number)
         if (view.configuration, view.repeat) == (1, 3):
@@ -58,18 +58,20 @@ def confirmed(sweep: Finished, top: int, seeds: int) -> Both:
     return snapshot, again.snapshot(), [view.configuration for view in chosen]
 
 
-def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
+def row(confirmation: Confirmation, configuration: int, measure: str) -> Confirmed:
     (only,) = [
-        row for row in found.rows if (row.configuration, row.measure) == (configuration, measure)
+        row
+        for row in confirmation.rows
+        if (row.configuration, row.measure) == (configuration, measure)
     ]
     return only
 
 
 def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(both: Both) -> None:
     snapshot, fresh, configurations = both
-    found = confirmation_of(snapshot, fresh, configurations)
+    confirmation = confirmation_of(snapshot, fresh, configurations)
     for place, configuration in enumerate(configurations):
-        cells = row(found, configuration, "objective")
+        cells = row(confirmation, configuration, "objective")
         before = [
             view.objective
             for view in snapshot.trials
@@ -110,9 +112,11 @@ def test_a_seed_that_failed_and_was_run_again_is_not_mentioned(both: Both) -> No
         whole, number=len(fresh.trials), repeat=failed.repeat, seed=failed.seed,
         retry_of=failed.number,
     )  # fmt: skip
-    found = confirmation_of(snapshot, replace(fresh, trials=(*fresh.trials, again)), configurations)
-    assert not [note for note in found.notes if "is failed" in note]
-    cells = row(found, configurations[1], "objective")
+    confirmation = confirmation_of(
+        snapshot, replace(fresh, trials=(*fresh.trials, again)), configurations
+    )
+    assert not [note for note in confirmation.notes if "is failed" in note]
+    cells = row(confirmation, configurations[1], "objective")
     assert cells.fresh is not None
     assert cells.fresh.num_seeds == 4
 
@@ -129,22 +133,22 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(both: Both) 
         assert {view.seed: view.number for view in fresh.trials
                 if view.configuration == place and view.state == "complete"
                 } == {seed: trial.number for seed, trial in side.fresh.trials.items()}  # fmt: skip
-    (found,) = compare(sides)
+    (comparison,) = compare(sides)
     # Of the second, one fresh seed failed.
-    assert found.seeds == (8, 9, 10)
-    assert not found.is_chosen_here
+    assert comparison.seeds == (8, 9, 10)
+    assert not comparison.is_chosen_here
     assert any(
         "best of 16 configurations, is compared on the fresh seeds of quick-confirm" in note
-        for note in found.notes
+        for note in comparison.notes
     )
-    (winner, _) = comparison_json([found])["contenders"]
+    (winner, _) = comparison_json([comparison])["contenders"]
     assert (winner["is_fresh"], winner["trials_of"], winner["candidates"]) == (
         True,
         "quick-confirm",
         16,
     )
     # Every fresh seed has stages of its own, those of the sweep have one.
-    assert found.given == ()
+    assert comparison.given == ()
     (before,) = compare([replace(side, fresh=None) for side in sides])
     assert before.seeds == (5, 6, 7)
     assert before.given
@@ -161,10 +165,10 @@ def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(both: Both
     assert candidate_of(snapshot, winner, [replace(snapshot, name="quick-confirm")]).fresh is None
     # Without a fresh seed of the other, both stay on the seeds that chose the winner.
     sides = [candidate_of(snapshot, configuration, [fresh]) for configuration in (winner, other)]
-    (found,) = compare(sides)
-    assert found.is_chosen_here
+    (comparison,) = compare(sides)
+    assert comparison.is_chosen_here
     rank = sides[1].rank
-    assert any(f"xlt confirm quick --seeds 6 --top {rank}" in note for note in found.notes)
+    assert any(f"xlt confirm quick --seeds 6 --top {rank}" in note for note in comparison.notes)
 
 
 def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(both: Both) -> None:
@@ -172,19 +176,19 @@ def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(bot
     two = replace(
         snapshot, trials=tuple(trial for trial in snapshot.trials if trial.configuration in chosen)
     )
-    (found,) = compare([candidate_of(two, number) for number in chosen])
-    assert not found.is_chosen_here
-    assert not any("configurations" in note for note in found.notes)
+    (comparison,) = compare([candidate_of(two, number) for number in chosen])
+    assert not comparison.is_chosen_here
+    assert not any("configurations" in note for note in comparison.notes)
 
 
 def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(both: Both) -> None:
     snapshot, fresh, configurations = both
     assert configurations[0] == NOWHERE_SCORED, "the winner lacks a language, its fresh seeds none"
-    found = confirmation_of(snapshot, fresh, configurations)
+    confirmation = confirmation_of(snapshot, fresh, configurations)
     for configuration, languages in zip(configurations, (LANGUAGES[:-1], LANGUAGES), strict=True):
-        whole = row(found, configuration, "mean")
-        others = row(found, configuration, "mean_without_source")
-        source = row(found, configuration, "source")
+        whole = row(confirmation, configuration, "mean")
+        others = row(confirmation, configuration, "mean_without_source")
+        source = row(confirmation, configuration, "source")
         assert (whole.languages, source.languages) == (languages, ("qaa",))
         assert others.languages == languages[1:]
         number = len(languages)
@@ -192,11 +196,11 @@ def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(both: B
             assert number_of(whole) == pytest.approx(
                 (number_of(source) + (number - 1) * number_of(others)) / number
             )
-    notes = [note for note in found.notes if "without qaf" in note]
+    notes = [note for note in confirmation.notes if "without qaf" in note]
     assert len(notes) == 1
-    frame = confirmation_frame(found)
+    frame = confirmation_frame(confirmation)
     assert list(frame["measure"][:4]) == ["objective", "source", "mean_without_source", "mean"]
-    assert list(frame["bias"]) == [row.bias for row in found.rows]
+    assert list(frame["bias"]) == [row.bias for row in confirmation.rows]
 
 
 def test_without_a_complete_fresh_seed_nothing_is_claimed(both: Both) -> None:
@@ -218,9 +222,9 @@ SHORT = (
 def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = finished(Home(tmp_path / "home"), SHORT)
-    confirmed(found, top=1, seeds=3)
-    monkeypatch.setenv("XLT_HOME", str(found.home.root))
+    sweep = finished(Home(tmp_path / "home"), SHORT)
+    confirmed(sweep, top=1, seeds=3)
+    monkeypatch.setenv("XLT_HOME", str(sweep.home.root))
     monkeypatch.setattr("sys.argv", ["xlt", "confirm", "quick", "--seeds", "3"])
     with pytest.raises(SystemExit) as stop:
         cli.main()

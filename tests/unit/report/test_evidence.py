@@ -58,8 +58,8 @@ def test_a_network_is_near_constant_by_what_is_right_not_by_a_fixed_share() -> N
 def test_a_group_rests_on_no_language_with_a_handful_of_items() -> None:
     groupings = {"family": {"one": ["de", "yo"], "other": ["fr"], "few": ["yo"]}}
     evidence = Evidence({"en": 900, "de": 900, "fr": 900, "yo": MIN_GROUP_ITEMS - 1})
-    found = groups_of(groupings, ["en", "de", "fr", "yo"], "en", evidence.without_groups)
-    assert {group.name: group.languages for group in found} == {"one": ("de",), "other": ("fr",)}
+    groups = groups_of(groupings, ["en", "de", "fr", "yo"], "en", evidence.without_groups)
+    assert {group.name: group.languages for group in groups} == {"one": ("de",), "other": ("fr",)}
     assert "No group holds yo" in evidence.groups_note()
     assert "yo (29)" in evidence.small_note()
 

@@ -26,16 +26,16 @@ def test_equal_systems_are_distinguished_in_at_most_five_of_a_hundred_comparison
     scope: Scope, num_seeds: int
 ) -> None:
     random = np.random.default_rng(num_seeds)
-    found = [compare(equal_pair(random, num_seeds, scope, 1.0))[0] for _ in range(DRAWS)]
-    for is_won in zip(*map(wins, found), strict=True):
+    comparisons = [compare(equal_pair(random, num_seeds, scope, 1.0))[0] for _ in range(DRAWS)]
+    for is_won in zip(*map(wins, comparisons), strict=True):
         assert sum(is_won) <= most_by_chance(DRAWS)
-    naive = sum(map(is_won_by_seeds, found))
+    naive = sum(map(is_won_by_seeds, comparisons))
     if num_seeds < MIN_SEEDS_FOR_STAR:
         assert naive == 0
     elif scope in ("shared", "mixed"):
         assert naive > most_by_chance(DRAWS), "the simulation shows what is guarded against"
     else:
-        assert naive == sum(mean for _, mean in map(wins, found)) > 0
+        assert naive == sum(mean for _, mean in map(wins, comparisons)) > 0
 
 
 @pytest.mark.parametrize("candidates", [20, 50])
@@ -43,9 +43,9 @@ def test_the_best_of_many_equal_systems_wins_no_more_often_than_a_single_one(
     candidates: int,
 ) -> None:
     random = np.random.default_rng(candidates)
-    found = [compare(best_of(random, candidates, 6, 0.9))[0] for _ in range(DRAWS)]
-    assert {candidate.seeds for candidate in found} == {tuple(range(6, 12))}
-    assert 0 < sum(mean for _, mean in map(wins, found)) <= most_by_chance(DRAWS)
+    comparisons = [compare(best_of(random, candidates, 6, 0.9))[0] for _ in range(DRAWS)]
+    assert {candidate.seeds for candidate in comparisons} == {tuple(range(6, 12))}
+    assert 0 < sum(mean for _, mean in map(wins, comparisons)) <= most_by_chance(DRAWS)
 
 
 def test_on_the_seeds_that_chose_it_the_best_of_many_never_wins() -> None:
@@ -53,9 +53,9 @@ def test_on_the_seeds_that_chose_it_the_best_of_many_never_wins() -> None:
     naive = 0
     for _ in range(DRAWS):
         sides = [replace(candidate, fresh=None) for candidate in best_of(random, 50, 6, 0.9)]
-        (found,) = compare(sides)
-        assert wins(found) == (False, False)
-        assert any("best of 50 configurations" in note for note in found.notes)
-        assert any("xlt confirm searched --seeds 6" in note for note in found.notes)
-        naive += is_won_by_seeds(found)
+        (comparison,) = compare(sides)
+        assert wins(comparison) == (False, False)
+        assert any("best of 50 configurations" in note for note in comparison.notes)
+        assert any("xlt confirm searched --seeds 6" in note for note in comparison.notes)
+        naive += is_won_by_seeds(comparison)
     assert naive > 1.5 * ALPHA * DRAWS, "the simulation shows what is guarded against"

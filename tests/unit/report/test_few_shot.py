@@ -74,12 +74,12 @@ def few(tmp_path: Path, _invented_scores: None) -> Finished:
     return finished(Home(tmp_path / "few"), SWEEP)
 
 
-def complete(found: Finished, view: TrialView) -> None:
-    found.ledger.begin_attempt(view.number)
-    fixtures.walk(found, view)
-    trial = found.sweep.trial_of(dict(view.assignment), fixtures.bounds)
+def complete(run: Finished, view: TrialView) -> None:
+    run.ledger.begin_attempt(view.number)
+    fixtures.walk(run, view)
+    trial = run.sweep.trial_of(dict(view.assignment), fixtures.bounds)
     dev = next(score.value for score in scores_of(trial, view) if score.split == "dev")
-    found.ledger.tell_complete(view.number, dev)
+    run.ledger.tell_complete(view.number, dev)
 
 
 def test_every_sample_is_reported_with_what_it_added_to_its_own_target_stage(few: Finished) -> None:
@@ -199,6 +199,8 @@ def test_of_a_winner_after_shots_the_objective_alone_is_confirmed(few: Finished)
     snapshot = few.snapshot()
     (winner,) = winners(snapshot, 1)
     assert winner.assignment["few_shot"] is not None
-    found = confirmation_of(snapshot, snapshot, [winner.configuration])
-    assert [(row.measure, row.selected) for row in found.rows] == [("objective", winner.objective)]
-    assert any("not zero-shot" in note for note in found.notes)
+    confirmation = confirmation_of(snapshot, snapshot, [winner.configuration])
+    assert [(row.measure, row.selected) for row in confirmation.rows] == [
+        ("objective", winner.objective)
+    ]
+    assert any("not zero-shot" in note for note in confirmation.notes)

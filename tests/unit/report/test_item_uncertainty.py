@@ -43,10 +43,10 @@ def test_an_interval_over_seeds_and_items_holds_the_truth(
     truth = TRUE_F1 if make is counted else TRUE_ACCURACY
     held = []
     for _ in range(300):
-        found = two_level(["de"], {"de": sample(num_seeds, num_sentences)})
-        assert found is not None
-        assert found.method == ("two_level" if num_seeds > 1 else "items")
-        held.append(found.low <= truth <= found.high)
+        interval = two_level(["de"], {"de": sample(num_seeds, num_sentences)})
+        assert interval is not None
+        assert interval.method == ("two_level" if num_seeds > 1 else "items")
+        held.append(interval.low <= truth <= interval.high)
     assert np.mean(held) > 0.92
 
 
@@ -101,8 +101,8 @@ def test_translations_of_one_sentence_are_one_item_of_a_mean() -> None:
     for _ in range(200):
         difficulty = random.choice([-0.28, 0.28], 300)
         drawn = {c: right_or_wrong(random, difficulty, np.zeros(3)) for c in same}
-        found = two_level(list(drawn), drawn)
-        held += found is not None and found.low <= 0.7 <= found.high
+        interval = two_level(list(drawn), drawn)
+        held += interval is not None and interval.low <= 0.7 <= interval.high
     assert held > 180
 
 
@@ -115,12 +115,12 @@ def test_drawn_items_find_no_difference_between_equal_systems(make) -> None:
         first, second, better = (
             {"de": make(random, difficulty, np.full(2, skill))} for skill in (0.0, 0.0, 0.1)
         )
-        (found,) = bootstrapped([["de"]], second, first, num_draws=400)
+        (outcome,) = bootstrapped([["de"]], second, first, num_draws=400)
         (won,) = bootstrapped([["de"]], better, first, num_draws=400)
-        assert found is not None
+        assert outcome is not None
         assert won is not None
-        ps.append(found.p)
-        held.append(found.interval.low <= 0 <= found.interval.high)
+        ps.append(outcome.p)
+        held.append(outcome.interval.low <= 0 <= outcome.interval.high)
         powers.append(won.p)
     assert np.mean(np.array(ps) <= 0.05) < 0.1
     assert np.mean(held) > 0.9
@@ -130,9 +130,9 @@ def test_drawn_items_find_no_difference_between_equal_systems(make) -> None:
 def test_a_system_against_itself_differs_in_nothing() -> None:
     random = np.random.default_rng(9)
     items = {"de": right_or_wrong(random, np.zeros(50), np.zeros(3))}
-    (found,) = bootstrapped([["de"]], items, items)
-    assert found is not None
-    assert (found.p, found.interval.low, found.interval.high) == (1.0, 0.0, 0.0)
+    (outcome,) = bootstrapped([["de"]], items, items)
+    assert outcome is not None
+    assert (outcome.p, outcome.interval.low, outcome.interval.high) == (1.0, 0.0, 0.0)
     assert two_level(["de"], items, items) is None
 
 
@@ -182,9 +182,9 @@ def test_seeds_are_put_in_one_order_and_other_items_are_no_sample() -> None:
         (ids, np.array([1.0, 0, 0]), np.ones(3)),
         (ids[::-1], np.array([0.0, 1, 1]), np.ones(3)),
     ]
-    found = sample_of(parts)
-    assert found is not None
-    assert found.ids.tolist() == [2, 5, 9]
-    assert found.points.tolist() == [[0, 1, 0], [1, 1, 0]]
+    sample = sample_of(parts)
+    assert sample is not None
+    assert sample.ids.tolist() == [2, 5, 9]
+    assert sample.points.tolist() == [[0, 1, 0], [1, 1, 0]]
     assert sample_of([parts[0], (ids + np.uint64(1), *parts[1][1:])]) is None
     assert sample_of([parts[0], (ids[:2], np.ones(2), np.ones(2))]) is None

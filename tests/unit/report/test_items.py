@@ -20,14 +20,14 @@ from xlt_ray.store.evaluation_items import ITEMS, read_items
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the stages whose items are read."""
-    found: list[str] = []
+    lines: list[str] = []
 
     def read(store, record):
-        found.append(record.key)
+        lines.append(record.key)
         return read_items(store, record)
 
     monkeypatch.setattr(item_uncertainty, "read_items", read)
-    return found
+    return lines
 
 
 def test_a_comparison_says_what_items_say(snapshot: Snapshot, reads: list[str]) -> None:

@@ -117,10 +117,10 @@ def tables_of(finished: Finished, table: LanguageTable) -> list[str]:
 
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
-    (found,) = tables_of_snapshot(
+    (table,) = tables_of_snapshot(
         snapshot, lambda languages: {"script": known_groupings(languages)["script"]}
     )
-    return found
+    return table
 
 
 def compiled(source: str, folder: Path) -> str:

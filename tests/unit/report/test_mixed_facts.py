@@ -71,8 +71,8 @@ def test_every_table_and_the_page_say_so(mixed: Finished) -> None:
 
 
 def test_nothing_is_said_where_nothing_changed(home: Home) -> None:
-    found = made_with(home, BEFORE, replace(BEFORE, versions={"torch": "2.14"}))
-    page = found.report()
+    start = made_with(home, BEFORE, replace(BEFORE, versions={"torch": "2.14"}))
+    page = start.report()
     text = page.read_text()
     assert "ixed facts" not in text
     assert "<small>facts" not in text

@@ -69,8 +69,8 @@ def rows_of(figure: Figure | None) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
-    (found,) = tables_of(snapshot, known_groupings)
-    return found
+    (table,) = tables_of(snapshot, known_groupings)
+    return table
 
 
 def table_over(parameter: str, points: Sequence[tuple[Any, float, float]]) -> LanguageTable:
@@ -170,8 +170,8 @@ def test_a_law_is_drawn_where_there_is_one(repeats: int) -> None:
 
 def test_flat_noise_is_called_not_rising_in_five_of_a_hundred_at_most() -> None:
     draw = np.random.default_rng(1)
-    found = [monotony_p(SIZES, draw.normal(0, 1, SIZES.size)) for _ in range(400)]
-    assert sum(p <= 0.05 for p in found) <= 33  # binomial: 0.999 of 400 at 5 %
+    p_values = [monotony_p(SIZES, draw.normal(0, 1, SIZES.size)) for _ in range(400)]
+    assert sum(p <= 0.05 for p in p_values) <= 33  # binomial: 0.999 of 400 at 5 %
 
 
 @given(
@@ -405,13 +405,13 @@ def points_of(num: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
 
 
 def test_importance_is_that_of_the_parameter_that_decides() -> None:
-    found = importances(points_of(40), maximize=True)
-    assert set(found) == {"layer", "model", "rate", "size"}
-    assert max(found, key=lambda parameter: found[parameter].share) == "layer"
-    assert math.fsum(importance.share for importance in found.values()) == pytest.approx(1)
-    assert all(0 <= importance.low <= importance.high <= 1 for importance in found.values())
-    assert found["layer"].low > found["rate"].share
-    assert importances(points_of(40), maximize=True) == found
+    by_parameter = importances(points_of(40), maximize=True)
+    assert set(by_parameter) == {"layer", "model", "rate", "size"}
+    assert max(by_parameter, key=lambda parameter: by_parameter[parameter].share) == "layer"
+    assert math.fsum(importance.share for importance in by_parameter.values()) == pytest.approx(1)
+    assert all(0 <= importance.low <= importance.high <= 1 for importance in by_parameter.values())
+    assert by_parameter["layer"].low > by_parameter["rate"].share
+    assert importances(points_of(40), maximize=True) == by_parameter
 
 
 @pytest.mark.parametrize("num", [16, 40])
@@ -423,21 +423,21 @@ def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
     assignments = [parameters for parameters, _ in points_of(num)]
     above, tops = 0, []
     for _ in range(100):
-        found = importances(
+        by_parameter = importances(
             [(parameters, draw.gauss(0, 1)) for parameters in assignments], maximize=True
         )
-        above += any(importance.is_above_chance for importance in found.values())
-        tops.append(max(importance.share for importance in found.values()))
+        above += any(importance.is_above_chance for importance in by_parameter.values())
+        tops.append(max(importance.share for importance in by_parameter.values()))
     assert above <= 12  # binomial: 0.998 of 100 at 5 %
     assert min(tops) > 0.25, "shares of noise look like importances"
 
 
 def test_a_parameter_that_decides_is_above_chance_beside_others_that_do_not() -> None:
     for seed in range(2):
-        found = importances(points_of(40, seed), maximize=True)
-        assert found["layer"].is_above_chance
-        assert not found["rate"].is_above_chance
-        assert found["layer"].chance < 0.5
+        by_parameter = importances(points_of(40, seed), maximize=True)
+        assert by_parameter["layer"].is_above_chance
+        assert not by_parameter["rate"].is_above_chance
+        assert by_parameter["layer"].chance < 0.5
 
 
 def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
@@ -452,9 +452,11 @@ def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
 
 
 def test_equal_scores_have_no_importance() -> None:
-    found = importances([(parameters, 0.5) for parameters, _ in points_of(20)], maximize=True)
-    assert {importance.share for importance in found.values()} == {0.0}
-    assert not any(importance.is_above_chance for importance in found.values())
+    by_parameter = importances(
+        [(parameters, 0.5) for parameters, _ in points_of(20)], maximize=True
+    )
+    assert {importance.share for importance in by_parameter.values()} == {0.0}
+    assert not any(importance.is_above_chance for importance in by_parameter.values())
 
 
 def test_importance_looks_at_the_end_that_is_better() -> None:

@@ -37,9 +37,11 @@ def path(keys: str) -> tuple[StageUse, ...]:
 
 @given(PATHS)
 def test_units_are_what_hangs_together_and_part_all(members: list[set[str]]) -> None:
-    found = list(units(members))
-    assert sorted(place for group in found for place in group) == list(range(len(members)))
-    unit_of = {place: turn for turn, group in enumerate(found) for place in group}
+    replication_units = list(units(members))
+    assert sorted(place for group in replication_units for place in group) == list(
+        range(len(members))
+    )
+    unit_of = {place: turn for turn, group in enumerate(replication_units) for place in group}
     # The closure of sharing a key, by brute force.
     linked = np.array(
         [[bool(member & second) for second in members] for member in members], dtype=bool
@@ -58,13 +60,13 @@ def test_a_stage_is_shared_on_one_side_where_two_pairs_have_it_and_their_other_s
 ) -> None:
     draw = random.Random(len(sides))
     pairs = [("".join(draw.sample("abcd", 2)), second) for _, second in sides]
-    found = {stage.key for stage in shared_on_one_side((path(a), path(b)) for a, b in pairs)}
+    shared = {stage.key for stage in shared_on_one_side((path(a), path(b)) for a, b in pairs)}
     for key in "abcd":
         alone = sum((key in first) != (key in second) for first, second in pairs)
-        assert (key in found) == (alone > 1)
+        assert (key in shared) == (alone > 1)
     # Neither which side is first nor the order of pairs matters.
     turned = shared_on_one_side((path(b), path(a)) for a, b in reversed(pairs))
-    assert {stage.key for stage in turned} == found
+    assert {stage.key for stage in turned} == shared
 
 
 def test_the_note_says_what_is_given_and_where_configurations_differ() -> None:

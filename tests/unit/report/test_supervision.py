@@ -42,10 +42,10 @@ SHOWN = "translate-train (qab, qac)"
 RATIO = "target.hybrid.ratio"
 
 
-def complete(found: Finished, view: TrialView) -> None:
-    found.ledger.begin_attempt(view.number)
-    fixtures.walk(found, view)
-    found.ledger.tell_complete(view.number, 0.5 + view.assignment[RATIO] / 10)  # type: ignore[operator]
+def complete(run: Finished, view: TrialView) -> None:
+    run.ledger.begin_attempt(view.number)
+    fixtures.walk(run, view)
+    run.ledger.tell_complete(view.number, 0.5 + view.assignment[RATIO] / 10)  # type: ignore[operator]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def snapshot(mixed: Finished) -> Snapshot:
 
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
-    (found,) = tables_of(snapshot)
-    return found
+    (table,) = tables_of(snapshot)
+    return table
 
 
 def expected(ratio: object) -> str:
@@ -88,10 +88,10 @@ def test_code_switched_batches_are_zero_shot(
     words = replace(fixtures.facts(), lexicon={"qaa": LexiconFacts(("qab", "qac"), "words")})
     monkeypatch.setattr(fixtures, "facts", lambda: words)
     text = SWEEP.replace("hybrid: {", "hybrid: {text: switched, ")
-    found = finished(Home(tmp_path), text)
-    frame = trials_frame(found.snapshot())
+    sweep = finished(Home(tmp_path), text)
+    frame = trials_frame(sweep.snapshot())
     assert set(frame["supervision"]) == {"zero-shot"}
-    page = found.report().read_text()
+    page = sweep.report().read_text()
     assert "translate-train" not in page.lower()
 
 
@@ -151,10 +151,11 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
 def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> None:
     by_ratio = {view.assignment[RATIO]: view.configuration for view in snapshot.trials}
     zero, quarter, half = (candidate_of(snapshot, by_ratio[ratio]) for ratio in (0.0, 0.25, 0.5))
-    (found,) = compare([zero, half])
-    assert any("TRANSLATE-TRAIN" in note and "qab, qac" in note for note in found.notes)
-    assert any(note.startswith("one side is zero-shot") for note in found.notes)
-    assert [candidate["supervision"] for candidate in comparison_json([found])["contenders"]] == [
+    (comparison,) = compare([zero, half])
+    assert any("TRANSLATE-TRAIN" in note and "qab, qac" in note for note in comparison.notes)
+    assert any(note.startswith("one side is zero-shot") for note in comparison.notes)
+    contenders = comparison_json([comparison])["contenders"]
+    assert [candidate["supervision"] for candidate in contenders] == [
         "zero-shot", SHOWN,
     ]  # fmt: skip
     (alike,) = compare([quarter, half])

@@ -52,8 +52,8 @@ def scores_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return typed(pd.DataFrame(rows).reindex(columns=SCORE_COLUMNS))
 
 
-def table_of(found: Finished) -> LanguageTable:
-    snapshot = found.snapshot()
+def table_of(run: Finished) -> LanguageTable:
+    snapshot = run.snapshot()
     (table,) = tables_of(snapshot)
     return table
 
@@ -293,8 +293,8 @@ def test_seen_languages_come_from_alignment_data(tmp_path: Path) -> None:
     align = "align: {choice: [null, {objective: tlm, languages: [qaa, qab], steps: 5}, " \
             "{objective: tlm, languages: [qaa, qab, qac], steps: 5}]}\ntarget:"  # fmt: skip
     text = SWEEP.replace("target:", align, 1).replace("seeds: 3", "seeds: 1")
-    found = finished(Home(tmp_path), text.replace("ratio: {float: [0.0, 1.0]}", "ratio: 0.0"))
-    snapshot = found.snapshot()
+    sweep = finished(Home(tmp_path), text.replace("ratio: {float: [0.0, 1.0]}", "ratio: 0.0"))
+    snapshot = sweep.snapshot()
     assert seen_grouping(snapshot, ("qab", "qac", "qad")) == {
         "seen": {"seen": ["qab"], "seen by some": ["qac"], "unseen": ["qad"]}
     }
@@ -304,8 +304,8 @@ def test_seen_languages_come_from_intermediate_training(tmp_path: Path) -> None:
     block = "{task: toy-paraphrase, languages: [qaa, qab], size: 500}"
     text = re.sub(r"intermediate: .*", f"intermediate: {block}", SWEEP)
     text = text.replace("ratio: {float: [0.0, 1.0]}", "ratio: 0.0")
-    found = finished(Home(tmp_path), text.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1"))
-    snapshot = found.snapshot()
+    sweep = finished(Home(tmp_path), text.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1"))
+    snapshot = sweep.snapshot()
     assert seen_grouping(snapshot, ("qab", "qac")) == {"seen": {"seen": ["qab"], "unseen": ["qac"]}}
 
 
@@ -348,29 +348,31 @@ def test_groups_without_a_scored_language_are_named() -> None:
 def test_rules_stand_side_by_side_and_pick_what_they_say(
     table: LanguageTable, snapshot: Snapshot
 ) -> None:
-    found = picks(table, scores_frame(snapshot), snapshot.sweep)
-    assert [pick.is_oracle for pick in found] == [False, False, False, True, True]
-    assert [pick.row is None for pick in found] == [False, False, True, True, False]
-    assert "target.average" in found[2].missing
-    assert found[0].row is not None
-    assert found[0].row.configuration == snapshot.best_configuration
+    picked = picks(table, scores_frame(snapshot), snapshot.sweep)
+    assert [pick.is_oracle for pick in picked] == [False, False, False, True, True]
+    assert [pick.row is None for pick in picked] == [False, False, True, True, False]
+    assert "target.average" in picked[2].missing
+    assert picked[0].row is not None
+    assert picked[0].row.configuration == snapshot.best_configuration
     means = {
         row.configuration: row.mean_without_source.mean
         for row in table.rows
         if row.mean_without_source and row.num_seeds == 3
     }
-    assert found[-1].row is not None
-    assert found[-1].row.configuration == max(means, key=lambda configuration: means[configuration])
-    assert found[-1].value == max(means.values())
+    assert picked[-1].row is not None
+    assert picked[-1].row.configuration == max(
+        means, key=lambda configuration: means[configuration]
+    )
+    assert picked[-1].value == max(means.values())
 
 
 def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
     oracle: Finished,
 ) -> None:
     snapshot = oracle.snapshot()
-    found = picks(table_of(oracle), scores_frame(snapshot), snapshot.sweep)
-    assert found[0].is_oracle
-    assert any("dev qaa, checkpoint that" in pick.rule and not pick.is_oracle for pick in found)
+    picked = picks(table_of(oracle), scores_frame(snapshot), snapshot.sweep)
+    assert picked[0].is_oracle
+    assert any("dev qaa, checkpoint that" in pick.rule and not pick.is_oracle for pick in picked)
 
 
 def test_last_and_best_checkpoint_are_distinguished(
@@ -399,14 +401,14 @@ def test_the_rule_stands_in_every_table(quick: Finished, oracle: Finished) -> No
 
 def test_after_a_race_more_seeds_rank_first_and_every_table_says_so(tmp_path: Path) -> None:
     race = "trials: 5, seeds: {race: {most: 4, keep: 2}}"
-    found = finished(Home(tmp_path), SWEEP.replace("trials: 16, seeds: 3", race))
-    snapshot = found.snapshot()
+    sweep = finished(Home(tmp_path), SWEEP.replace("trials: 16, seeds: 3", race))
+    snapshot = sweep.snapshot()
     (table,) = tables_of(snapshot)
     assert [row.num_seeds for row in table.rows] == [4, 4, 2, 1, 1]
     assert [row.configuration for row in table.rows] == snapshot.ranking
     rules = picks(table, scores_frame(snapshot), snapshot.sweep)
     assert {rule.row.num_seeds for rule in rules if rule.row} == {4}
-    best = found.ledger.best()
+    best = sweep.ledger.best()
     assert best is not None
     assert best.configuration == table.rows[0].configuration
     assert "those with more rank before those with fewer" in header(snapshot.sweep, "qaa")

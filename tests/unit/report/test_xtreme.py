@@ -55,11 +55,11 @@ def as_one(task, score):
 
 @pytest.mark.parametrize(("scores", "tasks", "groups"), [(LARGE, 70.1, 71.4), (STILTS, 72.7, 73.5)])
 def test_published_averages_over_tasks_come_out(scores, tasks, groups):
-    found = averages({task: as_one(task, score) for task, score in scores.items()})
-    assert found["average_trained"] == pytest.approx(tasks, abs=0.1)
-    assert found["average_of_groups"] == pytest.approx(groups, abs=0.1)
-    assert found["retrieval"] is None
-    assert found["average"] is None
+    computed = averages({task: as_one(task, score) for task, score in scores.items()})
+    assert computed["average_trained"] == pytest.approx(tasks, abs=0.1)
+    assert computed["average_of_groups"] == pytest.approx(groups, abs=0.1)
+    assert computed["retrieval"] is None
+    assert computed["average"] is None
 
 
 def test_the_whole_is_the_mean_of_nine_tasks():
@@ -181,8 +181,8 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
     num = int(random.integers(20, 60))
     other = random.normal(size=(num, 6)) + random.normal(size=6)
     english = other + random.uniform(0.2, 1.0) * random.normal(size=(num, 6)) + 0.5
-    found = search_of_english(other, english)
-    published = float(np.mean([place == row for row, place in enumerate(found)]))
+    search = search_of_english(other, english)
+    published = float(np.mean([place == row for row, place in enumerate(search)]))
     task = task_named("tatoeba")
     scores = kind_of(task).score(
         Predictions("de", [None] * num, list(zip(other, english, strict=True)))
@@ -205,8 +205,8 @@ def test_a_configuration_that_lacks_a_seed_comes_after_those_that_are_whole(as_b
     assert [view.state for view in whole] == ["complete"] * 3
     lucky = replace(whole[0], configuration=99, number=99, objective=0.999)
     both = replace(snapshot, trials=(*whole, lucky))
-    found = [view for _, view in xtreme._selected(both, ("model",))]
-    assert [view.configuration for view in found] == [0, 0, 0]
+    selected = [view for _, view in xtreme._selected(both, ("model",))]
+    assert [view.configuration for view in selected] == [0, 0, 0]
     one_seed = {**snapshot.sweep, "search": {**snapshot.sweep["search"], "seeds": 1}}
-    found = [view for _, view in xtreme._selected(replace(both, sweep=one_seed), ("model",))]
-    assert [view.configuration for view in found] == [99]
+    selected = [view for _, view in xtreme._selected(replace(both, sweep=one_seed), ("model",))]
+    assert [view.configuration for view in selected] == [99]

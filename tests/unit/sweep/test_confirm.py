@@ -163,16 +163,16 @@ def test_winners_are_the_best_configurations_by_their_mean_over_seeds(quick: Fin
         mine = [trial for trial in snapshot.trials if trial.configuration == configuration]
         return [trial.objective for trial in mine if trial.objective is not None]
 
-    found = winners(snapshot, 4)
+    candidates = winners(snapshot, 4)
     means = [
         sum(seeds(candidate.configuration)) / len(seeds(candidate.configuration))
-        for candidate in found
+        for candidate in candidates
     ]
     assert means == sorted(means, reverse=True)
     full = {
         trial.configuration for trial in snapshot.trials if len(seeds(trial.configuration)) == 3
     }
-    assert {candidate.configuration for candidate in found} <= full
+    assert {candidate.configuration for candidate in candidates} <= full
     assert means[0] == max(sum(seeds(configuration)) / 3 for configuration in full)
     with pytest.raises(LedgerError, match="configurations are complete, not 99; give --top"):
         winners(snapshot, 99)

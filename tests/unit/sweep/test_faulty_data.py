@@ -524,8 +524,8 @@ def test_a_large_file_is_read_within_seconds(tmp_path, sweep_on, check):
 
 def test_sizes_of_what_is_read_are_returned(tmp_path, sweep_on):
     sweep = sweep_on("pos")
-    found = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
-    assert list(map(str, found)) == ["pos train: en 6", "pos dev: en 4", "pos test: de 5, en 5"]
+    sizes = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
+    assert list(map(str, sizes)) == ["pos train: en 6", "pos dev: en 4", "pos test: de 5, en 5"]
     for code in ("fr", "it", "es", "pt", "ro", "ca", "gl"):
         (tmp_path / f"data/pos/{code}.test.conllu").write_text(conllu(7, code))
     sweep = sweep_on("pos")

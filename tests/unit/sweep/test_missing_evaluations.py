@@ -93,9 +93,9 @@ def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: Driver)
         stage = stages_to_run(task.path)[-1]
         assert finished.store.find_undamaged(stage) is None
         finished.commit(stage, scores_of(0.5))
-        found = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
+        use = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
         assert not missing_evaluations.on_report(task.number, Report("begun"))
-        assert not missing_evaluations.on_report(task.number, Report("stage", finished_stage=found))
+        assert not missing_evaluations.on_report(task.number, Report("stage", finished_stage=use))
         missing_evaluations.finish(task.number, Report("complete", scores=scores_of(0.5)))
     assert not missing_evaluations.complaint
     assert not missing_evaluations.is_interrupted
@@ -194,8 +194,8 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
         assert task is not None
         stage = stages_to_run(task.path)[-1]
         driver.commit(stage, scores_of(0.5))
-        found = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
-        scheduler.on_report(task.number, Report("stage", finished_stage=found))
+        use = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
+        scheduler.on_report(task.number, Report("stage", finished_stage=use))
         scheduler.finish(task.number, Report("complete"))
 
     @contextmanager

@@ -296,10 +296,10 @@ def test_trials_diverge_at_a_stage_that_only_one_has(planned: Planned) -> None:
     plan = planned(
         "align={choice: [null, {objective: code_switch_mlm}]}", "search.seeds=1", "model=toy:2x64"
     )
-    kind, found = diverged(plan, 0, 4)
+    kind, divergence = diverged(plan, 0, 4)
     assert kind == "align"
-    assert found["align"][0] is None
-    assert str(found["align"][1]).startswith("align code_switch_mlm")
+    assert divergence["align"][0] is None
+    assert str(divergence["align"][1]).startswith("align code_switch_mlm")
 
 
 def test_equal_trials_share_every_stage(planned: Planned) -> None:

@@ -121,11 +121,11 @@ def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
 ) -> None:
     """Tune prints, copies and keeps what it carries of every trial."""
     scheduler: Any = FullDiskScheduler(task)
-    found = SchedulerSearcher(scheduler, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest(
-        "a"
-    )
-    assert isinstance(found, dict)
-    carried = found["task"]
+    searcher = SchedulerSearcher(
+        scheduler, ProcessFailures(Failures(), tmp_path), lambda: 1
+    ).suggest("a")
+    assert isinstance(searcher, dict)
+    carried = searcher["task"]
     assert repr(carried) == "PackedTask(number=3, model='toy:2x64')"
     assert copy.deepcopy(carried).payload is carried.payload
     assert carried.open() == task

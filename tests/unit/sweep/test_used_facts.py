@@ -105,10 +105,10 @@ def test_facts_are_what_the_trials_read(root: Path) -> None:
 
 
 def test_texts_are_facts_if_they_are_used(root: Path) -> None:
-    found = used(sweep_on(root, target=ALL, align=ALIGN))
+    facts = used(sweep_on(root, target=ALL, align=ALIGN))
     texts = {"parallel text en", "parallel text de", "lexicon en", "neighbours en",
              "word links de-en"}  # fmt: skip
-    assert set(found) == names(root) | texts | {"align stages"}
+    assert set(facts) == names(root) | texts | {"align stages"}
 
 
 CHANGES = {

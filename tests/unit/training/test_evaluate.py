@@ -91,10 +91,14 @@ def test_the_dev_set_of_a_language_belongs_to_its_own_test_set(
     test_sets = splits_of("toy-paraphrase", toy, tokenizer, tmp_path)
     dev_sets = [None, *test_sets[:2]]
     eval_sets = [EvalSet(*both) for both in zip(test_sets, dev_sets, strict=True)]
-    (found,) = [parts for parts in evaluate._predicted(network, EvalPass(eval_sets, 8)) if parts]
-    assert [part.language for part in found] == list(LANGUAGES)
-    assert found[0].dev is None
-    assert [part.dev for part in found[1:]] == [(part.gold, part.predicted) for part in found[:2]]
+    (parts_of_pass,) = [
+        parts for parts in evaluate._predicted(network, EvalPass(eval_sets, 8)) if parts
+    ]
+    assert [part.language for part in parts_of_pass] == list(LANGUAGES)
+    assert parts_of_pass[0].dev is None
+    assert [part.dev for part in parts_of_pass[1:]] == [
+        (part.gold, part.predicted) for part in parts_of_pass[:2]
+    ]
 
 
 def test_autocast_computes_in_bf16_and_leaves_the_weights(
