@@ -54,8 +54,14 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     }[request.param]
 
 
-@pytest.mark.parametrize("place", NO_FOLDERS, indirect=True)
-@pytest.mark.parametrize("command", READERS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        *(("a file", command) for command in READERS),
+        *((bad, ("status",)) for bad in NO_FOLDERS[1:]),
+    ],
+    indirect=["place"],
+)
 def test_a_home_that_is_no_folder_is_refused_by_every_command(
     xlt: Xlt, file: Path, place: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,8 +106,14 @@ def test_the_doctor_tells_a_bad_home_among_what_else_it_finds(
     assert len(result.out.splitlines()) > 3
 
 
-@pytest.mark.parametrize("command", ["check", "plan", "run", "stage"])
-@pytest.mark.parametrize("place", [*NO_FOLDERS, "nothing", "a folder"], indirect=True)
+@pytest.mark.parametrize(
+    ("place", "command"),
+    [
+        *(("nothing", command) for command in ("check", "plan", "run", "stage")),
+        *((bad, "check") for bad in (*NO_FOLDERS, "a folder")),
+    ],
+    indirect=["place"],
+)
 def test_a_sweep_file_that_cannot_be_read_is_one_line(
     xlt: Xlt, home: Home, command: str, place: Path
 ) -> None:
