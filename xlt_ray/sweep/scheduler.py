@@ -217,6 +217,8 @@ class TrialScheduler:
         """Trials that were asked ahead, or ended with their progress, and wait for a later run."""
         self._leaving: set[int] = set()
         """Running trials that end with their progress, for a later run."""
+        self._is_cut = False
+        """Whether running trials end because the budget is used up."""
         self._lacks_budget = False
         """Whether the next trial does not fit into the budget, and none is running."""
         self._is_exhausted = False
@@ -424,19 +426,27 @@ class TrialScheduler:
             self._show_time_left()
         if report.kind == "lost":
             self._budget.release(number)
+        is_leaving = self._is_to_leave(number)
         if report.kind == "begun":
+            if is_leaving:
+                return True
             missing = self._missing_stages(self._running[number])
             self._budget.begin(number, missing, since_s=report.occupied_s)
             self._begin(number)
             return False
         if self._record_report(number, report):
             return True
-        is_used_up = self._budget.is_used_up
-        if is_used_up and not self._leaving:
+        return is_leaving
+
+    def _is_to_leave(self, number: int) -> bool:
+        """Whether a running trial ends now with its progress."""
+        is_cut = self._budget.is_used_up
+        if is_cut and not self._is_cut:
             self.reporter.warned(
                 "the budget is used up: running trials save their progress and end"
             )
-        if is_used_up or self._is_paused:
+        self._is_cut = is_cut
+        if is_cut or self._is_paused:
             self._leaving.add(number)
         return self.keeps_progress(number)
 
@@ -512,7 +522,8 @@ class TrialScheduler:
             self.ledger.tell_pruned(number, by_hand=True)
         elif is_left:
             # It stays RUNNING in the ledger, and the next run continues it.
-            self._show(task, "interrupted")
+            if self.ledger.has_begun(number):
+                self._show(task, "interrupted")
             self.num_deferred += 1
             return
         elif report is not None and report.kind == "failed":

@@ -118,6 +118,20 @@ def test_running_trials_end_with_their_progress_when_the_budget_is_used_up(
     assert driver.complete(driver.next()).number == tasks[0].number
 
 
+def test_a_process_that_comes_up_after_the_budget_begins_no_attempt(
+    start: Start, clock: list[float]
+) -> None:
+    driver = start("search.trials=2", *ALONE, f"budget.gpu_hours={100 / 3600}")
+    working, late = driver.begin_next(), driver.next()
+    clock[0] += 101
+    assert driver.scheduler.on_report(late.number, Report("begun"))
+    assert driver.end(late, "begun").attempts == 0
+    assert tick(driver, working)
+    driver.end(working, "ticked")
+    assert sum("used up" in line for line in driver.reporter.warnings) == 1
+    assert driver.scheduler.is_out_of_budget
+
+
 def test_a_trial_that_has_begun_waits_for_more_budget(start: Start) -> None:
     driver = start("search.trials=2", *ALONE)
     asked, begun = driver.next(), driver.next()
