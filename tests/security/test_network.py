@@ -31,13 +31,13 @@ here = psutil.Process()
 print(json.dumps({
     "address of a worker": address,
     "listening": [
-        one.laddr.ip
+        connection.laddr.ip
         for process in (here, *here.children(recursive=True))
-        for one in process.net_connections()
-        if one.status == psutil.CONN_LISTEN
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
     ],
-    "processes": {one.pid: one.name() for one in here.children(recursive=True)},
-    "left behind": sorted(one for one in os.environ if "CLUSTER" in one),
+    "processes": {process.pid: process.name() for process in here.children(recursive=True)},
+    "left behind": sorted(name for name in os.environ if "CLUSTER" in name),
 }))
 """
 
@@ -94,9 +94,9 @@ def work(rank, size, listener, results):
     total = torch.ones(1)
     torch.distributed.all_reduce(total)
     listening = [
-        one.laddr.ip
-        for one in psutil.Process().net_connections()
-        if one.status == psutil.CONN_LISTEN
+        connection.laddr.ip
+        for connection in psutil.Process().net_connections()
+        if connection.status == psutil.CONN_LISTEN
     ]
     results.put((group.gather(rank), float(total), listening))
     group.gather(None)
@@ -111,11 +111,11 @@ if __name__ == "__main__":
     workers = [
         spawn.Process(target=work, args=(rank, size, listener, results)) for rank in range(size)
     ]
-    for one in workers:
-        one.start()
+    for worker in workers:
+        worker.start()
     print(json.dumps([results.get(timeout=200) for _ in workers]))
-    for one in workers:
-        one.join()
+    for worker in workers:
+        worker.join()
 """
 
 

@@ -75,7 +75,7 @@ class Page:
 
     async def wait_for_text(self, *texts: str) -> None:
         """Until the page shows all of these."""
-        await self.wait(f"{json.dumps(texts)}.every(one => ({TEXT}).includes(one))")
+        await self.wait(f"{json.dumps(texts)}.every(text => ({TEXT}).includes(text))")
 
     async def picture(self, file: Path) -> None:
         """Write what is seen as PNG."""

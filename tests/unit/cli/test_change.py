@@ -27,7 +27,7 @@ def _asked(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("stop small --trial 0", "small: trial 0 stopped"),
         ("clone small --trial 0 target.learning_rate=1e-4",
@@ -36,15 +36,15 @@ def _asked(home: Home) -> None:
          "small: search.trials set to 3, budget.hours set to 2.0"),
     ],
 )  # fmt: skip
-def test_a_request_waits_for_the_next_run(xlt: Xlt, home: Home, command: str, said: str) -> None:
+def test_a_request_waits_for_the_next_run(xlt: Xlt, home: Home, command: str, message: str) -> None:
     done = xlt(*command.split())
     assert (done.code, done.err) == (0, "")
-    assert done.out == f"{said}; no driver runs: it is done at the next xlt resume small\n"
+    assert done.out == f"{message}; no driver runs: it is done at the next xlt resume small\n"
     assert len(list(home.requests("small").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "message"),
     [
         ("stop small --trial 4", "there is no trial 4"),
         ("clone small --trial 0 target.learning_rte=1", "did you mean target.learning_rate?"),
@@ -55,8 +55,8 @@ def test_a_request_waits_for_the_next_run(xlt: Xlt, home: Home, command: str, sa
     ],
 )
 def test_what_cannot_be_done_leaves_no_request(
-    xlt: Xlt, home: Home, command: str, said: str
+    xlt: Xlt, home: Home, command: str, message: str
 ) -> None:
     done = xlt(*command.split())
-    assert (done.code, said in done.err) == (2, True), done.err
+    assert (done.code, message in done.err) == (2, True), done.err
     assert not home.requests("small").exists()

@@ -239,7 +239,7 @@ const left = rows();
 box.value = "";
 box.dispatchEvent(new Event("input"));
 const table = document.querySelector("table.sortable");
-const place = [...table.tHead.rows[0].cells].findIndex(one => one.dataset.w === "qab");
+const place = [...table.tHead.rows[0].cells].findIndex(cell => cell.dataset.w === "qab");
 rows().find(row => row.dataset.c === "0").cells[place].querySelector("a").click();
 const open = document.getElementById("behind");
 document.title = JSON.stringify({
