@@ -95,11 +95,11 @@ def main() -> None:
     encoder = load_encoder(Model(name=str(model)), tokenizer, 0)
     network = build_network(encoder, task.kind, NoFusion(), len(task.labels), 0).eval()
     languages = sorted(code for code, split in source.splits(task) if split == "test")
-    permit = LabelAccess("evaluate", task.name, "en")
+    access = LabelAccess("evaluate", task.name, "en")
     with tempfile.TemporaryDirectory() as cache:
         pipeline = TextPipeline(tokenizer, "benchmark", arguments.max_length, Path(cache))
         splits = [
-            eval_split(source, task, permit, language, "test", arguments.rows, pipeline)
+            eval_split(source, task, access, language, "test", arguments.rows, pipeline)
             for language in languages[: arguments.languages]
         ]
         compare(network, splits, arguments.max_length, arguments.repeats)

@@ -204,7 +204,7 @@ def test_a_closed_vocabulary_holds_every_word(data):
     assert words <= set(vocabulary)
 
 
-def test_the_gate_stands_before_every_source(data):
+def test_every_source_is_read_with_label_access_alone(data):
     source = open_source(data)
     for task, language, split in held(source):
         access = LabelAccess("train", task.name, "none-of-these")

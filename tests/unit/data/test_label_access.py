@@ -43,7 +43,7 @@ def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
                 texts(toy, access, task, language, split)
 
 
-def test_a_permit_of_another_task_opens_nothing(toy):
+def test_access_to_another_task_opens_nothing(toy):
     task = task_named("toy-nli")
     access = LabelAccess("train", "toy-paraphrase", "qaa")
     with pytest.raises(ForbiddenLabels, match="toy-nli/qaa/train"):

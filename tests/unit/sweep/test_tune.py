@@ -116,7 +116,7 @@ def test_an_end_that_cannot_be_written_ends_the_run_and_not_the_trial_alone(
         LiveTrialScheduler(scheduler, process_failures).on_trial_error(None, trial)
 
 
-def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
+def test_tune_carries_a_small_task_and_a_process_unpacks_it(
     tmp_path: Path, task: TrialTask
 ) -> None:
     """Tune prints, copies and keeps what it carries of every trial."""

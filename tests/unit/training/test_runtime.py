@@ -74,7 +74,7 @@ def test_the_record_tells_of_offload_and_compilation_only_where_they_are() -> No
     assert runtime(gpu_share=0.25).numeric() == runtime().numeric()
 
 
-def test_everything_that_decides_memory_beside_the_model_is_another_footing() -> None:
+def test_whatever_decides_memory_beside_the_model_has_limits_of_its_own() -> None:
     ways: list[dict[str, Any]] = [
         {},
         {"device": "cuda"},

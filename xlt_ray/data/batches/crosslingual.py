@@ -130,7 +130,7 @@ class Switched(Crossing):
 def crossing_of(
     source: Source,
     task: Task,
-    permit: LabelAccess,
+    access: LabelAccess,
     hybrid: Hybrid,
     examples: Sequence[Example],
     table: Callable[[str, Sequence[Example]], Encoded],
@@ -144,14 +144,14 @@ def crossing_of(
     Raises:
         DataError: neither translations nor a lexicon, or ``mono: uniform`` without translations.
     """
-    source_language = permit.source_language
+    source_language = access.source_language
     plain = table(source_language, examples)
     translated = _translated_languages(source, task, source_language, hybrid)
     if translated:
         tables = {source_language: plain}
         ids = {source_language: ids_of(examples)}
         for language in translated:
-            rows = texts(source, permit, task, language, "train")
+            rows = texts(source, access, task, language, "train")
             tables[language], ids[language] = table(language, rows), ids_of(rows)
         return Translated(hybrid, source_language, tables, ids)
     if hybrid.mono == "uniform":

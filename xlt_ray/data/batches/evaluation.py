@@ -172,7 +172,7 @@ class EvalBatches:
 def eval_split(
     source: Source,
     task: Task,
-    permit: LabelAccess,
+    access: LabelAccess,
     language: str,
     split: Split,
     limit: Size,
@@ -184,11 +184,11 @@ def eval_split(
     encoded once for each language, whatever pairs it is in.
 
     Raises:
-        ForbiddenLabels: the permit neither evaluates nor selects on this split.
+        ForbiddenLabels: the access is neither for evaluating nor for selecting on this split.
         DataError: rows of two languages do not join.
     """
     codes = language.split(":")
-    rows = [labelled(source, permit, task, code, split) for code in codes]
+    rows = [labelled(source, access, task, code, split) for code in codes]
     tables = [
         encoded_split(source, task, code, split, examples, pipeline)
         for code, examples in zip(codes, rows, strict=True)

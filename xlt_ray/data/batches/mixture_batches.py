@@ -173,7 +173,7 @@ def mixed_batches(
         batches = train_batches(
             source,
             task_named(dataset.task),
-            # One permit for each dataset: what a sweep does not declare stays closed.
+            # Access to each dataset by itself: what a sweep does not declare stays closed.
             LabelAccess("train", dataset.task, dataset.language),
             share,
             pipeline,

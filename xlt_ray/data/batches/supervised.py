@@ -192,7 +192,7 @@ class TrainBatches:
 def train_batches(
     source: Source,
     task: Task,
-    permit: LabelAccess,
+    access: LabelAccess,
     size: Size,
     pipeline: TextPipeline,
     settings: BatchSettings,
@@ -200,19 +200,19 @@ def train_batches(
     hybrid: Hybrid = MONOLINGUAL,
     augment: AugmentRobust | None = None,
 ) -> TrainBatches:
-    """The first ``size`` training examples of the permit's language in the fixed shuffle.
+    """The first ``size`` training examples of the language of ``access`` in the fixed shuffle.
 
     Args:
         augment: copies with other words to train on instead; cross-lingual batches, and those of
             another language, keep the words.
 
     Raises:
-        ForbiddenLabels: the permit is not one to train this task.
+        ForbiddenLabels: ``access`` is not for training on this task.
         DataError: no such data, fewer examples than ``size``, cross-lingual batches without
             translations and without a lexicon, or batches in other languages without translations.
     """
-    source_language = permit.source_language
-    split = labelled(source, permit, task, source_language, "train")
+    source_language = access.source_language
+    split = labelled(source, access, task, source_language, "train")
     places = first_of(len(split), size, task=task.name, language=source_language)
     if not len(places):
         raise DataError("is empty", task=task.name, language=source_language, split="train")
@@ -237,7 +237,7 @@ def train_batches(
     else:
         plain = table(source_language, split)
     if hybrid.is_used:
-        crossing = crossing_of(source, task, permit, hybrid, split, table, pipeline)
+        crossing = crossing_of(source, task, access, hybrid, split, table, pipeline)
     if augment is not None:
         kind = kind_of(task)
         width, switched = kind.width, frozenset(kind.switched)
@@ -299,21 +299,21 @@ def shot_places(num_examples: int, shots: int, sample: int) -> np.ndarray:
 def shot_batches(
     source: Source,
     task: Task,
-    permit: LabelAccess,
+    access: LabelAccess,
     split: Split,
     shots: int,
     sample: int,
     pipeline: TextPipeline,
     settings: BatchSettings,
 ) -> TrainBatches:
-    """Batches of the shots of the permit's language; the seed shuffles them.
+    """Batches of the shots of a language; the seed shuffles them.
 
     Raises:
-        ForbiddenLabels: the permit is not one for few shots, or ``split`` is the test set.
+        ForbiddenLabels: ``access`` is not for few shots, or ``split`` is the test set.
         DataError: no such data, or fewer examples than ``shots``.
     """
-    language = permit.few_shot_language
-    examples = labelled(source, permit, task, language, split)
+    language = access.few_shot_language
+    examples = labelled(source, access, task, language, split)
     places, kind = shot_places(len(examples), len(examples), sample), kind_of(task)
     # What is not translated is passed over, so that the rest is the same in all languages.
     are_whole = (place for place in places.tolist() if kind.is_whole(examples[place]))

@@ -71,8 +71,8 @@ def share_of(lookup: Lookup, sentences: Iterable[Sequence[str]]) -> float:
 def _training_text(source: Source, task: Task, language: str) -> Iterator[Sequence[str]]:
     """The sentences whose words may be replaced."""
     slots = kind_of(task).switched
-    permit = LabelAccess("train", task.name, language)
-    examples: Sequence[Example] = texts(source, permit, task, language, "train")[:NUM_EXAMPLES]
+    access = LabelAccess("train", task.name, language)
+    examples: Sequence[Example] = texts(source, access, task, language, "train")[:NUM_EXAMPLES]
     for example in examples:
         sentences = example.sentences()
         yield from (sentences[slot] for slot in slots)
