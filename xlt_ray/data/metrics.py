@@ -123,7 +123,7 @@ def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
         return None
     sides = [[list(tags) for tags in side] for side in (gold, predicted)]
     with warnings.catch_warnings():
-        # That parts of speech are no entities.
+        # Parts of speech are not entities.
         warnings.simplefilter("ignore", UserWarning)
         return float(f1_score(*sides, zero_division=0))
 

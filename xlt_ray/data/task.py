@@ -120,7 +120,7 @@ def split_names(expression: str) -> tuple[str, ...]:
 
 
 class Recipe(BaseModel):
-    """How somebody trained the task: for people and sweep files, no default of anything."""
+    """Published settings of a training, for people and sweep files; never a default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -132,9 +132,9 @@ class Recipe(BaseModel):
     batch_size: int = Field(ge=1)
     max_length: int = Field(ge=8)
     warmup: float | None = Field(default=None, ge=0.0, lt=1.0)
-    """Share of the steps; None where nobody saw it, or where it is a number of steps (``note``)."""
+    """Share of the steps; None if unknown, or where it is a number of steps (``note``)."""
     weight_decay: float | None = Field(default=None, ge=0.0)
-    """None where nobody saw it."""
+    """None if unknown."""
     note: str = ""
 
 

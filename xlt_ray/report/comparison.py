@@ -584,7 +584,7 @@ def _notes(
     if first.runtimes != second.runtimes:
         yield "made under different numeric runtimes: last bits may differ"
     if first.versions != second.versions:
-        unknown = "versions that nobody has kept"
+        unknown = "unknown versions"
         makers = (
             f"{side.label} by {' and '.join(sorted(side.versions)) or unknown}" for side in sides
         )

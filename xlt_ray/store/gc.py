@@ -167,7 +167,7 @@ def remove(store: StageStore, entry: StoreEntry) -> int:
         if entry.place.startswith("stages/"):
             if entry.sort != "stage" and _is_sound(store, entry.key):
                 return 0
-            # Without its record it is no result, even if the rest cannot be deleted.
+            # Without its record it does not count as a result, even if the rest cannot be deleted.
             store.storage.remove(f"{entry.place}/{RECORD}")
         store.storage.remove(entry.place)
         return entry.num_bytes

@@ -72,7 +72,7 @@ class Engine:
             )
         self.device = self._engine.device
         if runtime.workers == 1 and runtime.zero_stage == 0:
-            # One worker has nobody to share its gradients with, and yet would copy them twice.
+            # With one worker there is nothing to reduce, yet DeepSpeed would copy gradients twice.
             self._engine.enable_backward_allreduce = False
         self._open_states()
 

@@ -86,7 +86,7 @@ def pairs_are_parallel(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
     if settings.pairs == "none":
         return
     entry = KINDS[task.kind]
-    # Queries and candidates are no pairs: a ranking task has candidates of all languages anyway.
+    # Queries and candidates are not pairs: a ranking task has candidates of all languages anyway.
     if not (entry.is_crossed and not entry.is_embedded and task.is_parallel):
         yield (
             "evaluate.pairs",

@@ -134,7 +134,7 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
         f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means over "
         "seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: what "
         "noise reaches, 95 % of the null of permuted scores (beyond the edge where there is "
-        "none). Hatched: not above chance, which is no importance, and in no order."
+        "none). Hatched: not above chance, and therefore not ranked."
     )
     name, csv = table.file_name("importance"), importances_csv(effects)
     return Figure(name, "Which parameters decide?", caption, csv, *drawing), []
@@ -283,7 +283,7 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
             title="Which combinations are good?",
             caption="A line for each configuration (means over seeds, test "
             f"{table.metric} in %), the darker the better its mean of the other languages; red: "
-            "the best by it, which is no selection rule. Parameters by importance, those that are "
+            "the best by it, which selects nothing. Parameters by importance, those that are "
             "not above chance by name." + (f" {left_out} more are in the CSV." if left_out else ""),
             header=["configuration", *table.parameters, "source_percent", "others_percent"],
             rows=[
