@@ -12,7 +12,7 @@ TESTABLE := $(VENV)/.testable
 # would compile torch, Ray and MLflow anew, four times the time that it takes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install quickstart test test-long check chaos clean
+.PHONY: help install quickstart real real-given test test-long check chaos clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,6 +34,13 @@ quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and 
 	$(BIN)/xlt run sweeps/quickstart.yaml
 	$(BIN)/xlt report quickstart
 	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui quickstart"
+
+real: real-given $(INSTALLED) ## which layer to fuse, on real languages in 20 minutes: make real DATA=FOLDER MODEL=ENCODER
+	$(BIN)/xlt run sweeps/fusion-method.yaml name=real data.root=$(DATA) model.name=$(MODEL) target.size=600 'target.fusion={choice: [{method: none}, {method: mix}, {method: dlfa, layer: {int: [0, num_layers - 1]}}]}' evaluate.examples=100 search.seeds=3
+	$(BIN)/xlt report real --groups examples/families.yaml
+
+real-given:
+	@test -n "$(DATA)" -a -n "$(MODEL)" || { echo "make real needs DATA=FOLDER MODEL=ENCODER (docs/real-data.md)"; exit 2; }
 
 # Tests of sweeps take a minute each: one at a time goes to whoever is free (loadgroup, no groups).
 test: check ## lint, type-check and run the tests

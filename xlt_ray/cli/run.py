@@ -29,7 +29,7 @@ def run(
     it. If the data or weights of earlier trials have changed, nothing starts.
 
     [dim]xlt run sweeps/quickstart.yaml[/]
-    [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
+    [dim]xlt run sweeps/generalized.yaml data.root=data model.name=xlm-roberta-base[/]
     """
     from xlt_ray.cli.progress import reporter_for
 

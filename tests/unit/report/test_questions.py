@@ -368,6 +368,18 @@ def test_fusion_profile_of_one_model_has_a_line_for_each_method() -> None:
     assert high - low == pytest.approx(12.7062, rel=1e-4)  # t of one degree times 1 point
 
 
+def test_lines_of_sizes_are_called_by_folder_and_layers() -> None:
+    block = '{"freeze": {"embeddings": true}, "layers": {"choice": [3, 12]}, "name": "/m/e5"}'
+    parameters = [
+        {"model": block, "model.layers": layers, "intermediate.size": size}
+        for layers in (3, 12)
+        for size in (500, 1000)
+    ]
+    scores = [[TrialScores(0, 0, {"qaa": 0.5, "qab": 0.5})] for _ in parameters]
+    figure, _ = size_figure(made_table(parameters, scores), "intermediate.size")
+    assert {row["model"] for row in rows_of(figure)} == {"e5, 3 layers", "e5, 12 layers"}
+
+
 @pytest.mark.parametrize("draw", [layer_figure, ratio_figure])
 def test_a_parameter_with_one_value_has_no_curve(draw: Any) -> None:
     assert draw(table_over("k", [(1, 0.5, 0.4), (1, 0.6, 0.4), (None, 0.5, 0.5)]), "k") is None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -337,8 +338,13 @@ def _marks(
             line = value_label(row.parameters[method]) if by_method else _model_of(row)
             at = None if is_absent(place) else float(place)
             marks.append(_Mark(row.configuration, at, line, cells, row.supervision))
-    names = short_names(sorted({mark.line for mark in marks}, key=base.natural)[:MAX_LINES])
-    marks = [replace(mark, line=names[mark.line]) for mark in marks if mark.line in names]
+    lines = sorted({mark.line for mark in marks}, key=base.natural)[:MAX_LINES]
+    # The settings of a model's block, where its name tells it apart.
+    brief = {line: re.sub(r" \(.*?\)", "", line) for line in lines}
+    if len(set(brief.values())) < len(lines):
+        brief = {line: line for line in lines}
+    names = short_names(brief.values())
+    marks = [replace(mark, line=names[brief[mark.line]]) for mark in marks if mark.line in brief]
     return marks if len(_places(marks)) > 1 else []
 
 
