@@ -20,25 +20,23 @@ IN_SMALL = (
 )
 
 
-def tagged_words(folder: Path) -> None:
-    """Parts of speech beside the names of the tutorial: of its tags, O is a verb."""
+def write_parts_of_speech(folder: Path) -> None:
+    """The sentences of the tutorial as CoNLL-U: a verb for every word that is no name."""
     (folder / "pos").mkdir()
     for file in (folder / "ner-panx").iterdir():
-        sentences = file.read_text().split("\n\n")
-        lines = [
-            [f"{place}\t{word}\t_\t{'VERB' if tag == 'O' else 'PROPN'}" + 6 * "\t_" for place, (word, tag)
-             in enumerate((line.split("\t") for line in sentence.splitlines()), start=1)]
-            for sentence in sentences
-        ]  # fmt: skip
-        text = "\n\n".join(
-            "\n".join([f"# sent_id = {number}", *rows]) for number, rows in enumerate(lines) if rows
-        )
-        (folder / "pos" / f"{file.stem}.conllu").write_text(text + "\n\n")
+        sentences = []
+        for number, sentence in enumerate(file.read_text().strip().split("\n\n")):
+            lines = [f"# sent_id = {number}"]
+            for place, line in enumerate(sentence.splitlines(), start=1):
+                word, tag = line.split("\t")
+                lines.append(f"{place}\t{word}\t_\t{'VERB' if tag == 'O' else 'PROPN'}" + 6 * "\t_")
+            sentences.append("\n".join(lines))
+        (folder / "pos" / f"{file.stem}.conllu").write_text("\n\n".join(sentences) + "\n\n")
 
 
 def test_make_real_asks_its_question_of_data_and_encoder(tmp_path: Path) -> None:
     runpy.run_path(str(ROOT / "examples/tutorial/make_files.py"))["write_files"](tmp_path)
-    tagged_words(tmp_path / "data")
+    write_parts_of_speech(tmp_path / "data")
     given = [f"DATA={tmp_path / 'data'}", f"MODEL={tmp_path / 'encoder'}"]
     # -n prints what would be run, and runs nothing.
     shown = subprocess.run(

@@ -216,6 +216,9 @@ class Model(ConfigModel):
     """Run code that comes with the model; only for models you trust."""
     layers: int | None = Field(default=None, ge=1)
     """How many layers are kept, from the lowest up; by default all."""
+    pooling: Literal["first", "mean"] = "first"
+    """What heads of pairs, scores and choices read: the state of the first piece, or the mean over
+    the pieces, which suits encoders that were tuned for sentence vectors."""
     freeze: Freeze = Freeze()
 
     @property
@@ -229,12 +232,14 @@ class Model(ConfigModel):
 
     @property
     def title(self) -> str:
-        """Its label, and how many of its layers are kept if not all are.
+        """Its label, and what differs from the model as it comes.
 
         >>> Model(name="a/b").title, Model(name="a/b", layers=6).title
         ('a/b', 'a/b (6 layers)')
         """
-        return self.label if self.layers is None else f"{self.label} ({self.layers} layers)"
+        changes = [] if self.layers is None else [f"{self.layers} layers"]
+        changes += [] if self.pooling == "first" else [f"{self.pooling} pooling"]
+        return f"{self.label} ({', '.join(changes)})" if changes else self.label
 
     def num_layers(self, facts: Facts) -> int:
         """How many layers the encoder of a trial has."""

@@ -45,6 +45,9 @@ from xlt_ray.modeling.heads import Head, PairHead
 from xlt_ray.modeling.model_info import reads_positions, toy_vocabulary
 from xlt_ray.modeling.trimmed_embedding import whole_embedding
 
+POOLING = "xlt_pooling"
+"""Key of an encoder's configuration: ``model.pooling``, which goes with the weights to all stages
+and exports."""
 TYPES = "token_type_ids"
 """Name of an input: 0 for pieces of the first sentence, 1 for those of the second."""
 
@@ -99,6 +102,7 @@ def load_encoder(
             _keep_layers(config, model.layers)
             encoder = BertModel(config, add_pooling_layer=False)
         attend_without_reading(encoder)
+        _set_pooling(encoder, model)
         return encoder.train()
     place = _located(model.name, revision)
     encoder = _encoder(*place, model.trust_remote_code, model.layers)
@@ -110,6 +114,7 @@ def load_encoder(
         )
     if not reads_both_ways(encoder):
         raise _is_causal(encoder, model.name)
+    _set_pooling(encoder, model)
     return encoder
 
 
@@ -223,6 +228,12 @@ def _joins_words(tokenizer: Any) -> bool:
     """Byte-level tokenizers take a word without a space before it for the rest of another."""
     splitter = tokenizer.backend_tokenizer.pre_tokenizer
     return getattr(splitter, "add_prefix_space", True) is False
+
+
+def _set_pooling(encoder: PreTrainedModel, model: Model) -> None:
+    """Note ``model.pooling``, also where the folder of an export says otherwise."""
+    if model.pooling != getattr(encoder.config, POOLING, "first"):
+        setattr(encoder.config, POOLING, model.pooling)
 
 
 def _keep_layers(config: Any, num_layers: int | None) -> None:

@@ -31,7 +31,13 @@ from xlt_ray.config.methods import FUSIONS, Alignment, ConfigModel
 from xlt_ray.config.task_types import KINDS, TaskKind
 from xlt_ray.config.trial import Ranking
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.encoder import POOLED_FAMILIES, begin_with_pooler, inputs_of, seeded
+from xlt_ray.modeling.encoder import (
+    POOLED_FAMILIES,
+    POOLING,
+    begin_with_pooler,
+    inputs_of,
+    seeded,
+)
 from xlt_ray.modeling.heads import IGNORED, Head, PairHead, summed_loss
 
 Batch = Mapping[str, Tensor]
@@ -171,6 +177,7 @@ def build_head(
         options["temperature"] = ranking.temperature
     if issubclass(head_class, PairHead):
         options["drops_states"] = encoder.config.model_type not in POOLED_FAMILIES
+        options["pooling"] = getattr(encoder.config, POOLING, "first")
     head: Head = head_class(
         encoder.config.hidden_size, num_labels, head_dropout(encoder), **options
     )

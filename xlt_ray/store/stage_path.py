@@ -203,6 +203,7 @@ def path_of(
         settings={
             "weights": facts.models[trial.model.label].weights,
             **({} if trial.model.layers is None else {"layers": trial.model.layers}),
+            **({} if trial.model.pooling == "first" else {"pooling": trial.model.pooling}),
         },
         data={},
         # A toy preset has random weights, so another seed makes another model.

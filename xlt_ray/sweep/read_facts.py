@@ -463,8 +463,8 @@ def _texts_read(
     """Model, task and split, maximal length and languages of what a trial trains and tests on."""
     target, source = trial.target, trial.target.source_language
     length = target.max_length or 0
-    # Its tokenizer is the same, whichever of its layers are kept or frozen.
-    model = trial.model.model_copy(update={"layers": None, "freeze": Freeze()})
+    # Its tokenizer is the same, whatever is made of its layers and states.
+    model = trial.model.model_copy(update={"layers": None, "pooling": "first", "freeze": Freeze()})
     if trial.intermediate is not None:
         mixture = mixture_of(trial.intermediate, source, facts.tasks)
         for name in mixture.tasks:

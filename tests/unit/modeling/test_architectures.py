@@ -169,6 +169,28 @@ def test_the_lowest_layers_can_be_kept_alone(loaded: Loaded, tmp_path: Path) -> 
         )
 
 
+@pytest.mark.parametrize("kind", ["pair", "score", "choice"])
+def test_heads_read_the_mean_over_pieces_if_the_model_says_so(
+    loaded: Loaded, tmp_path: Path, kind: Any
+) -> None:
+    model = Model(name=str(loaded.folder), pooling="mean")
+    save_encoder(load_encoder(model, loaded.tokenizer, 0), loaded.tokenizer, tmp_path)
+    # All later stages read what this one has saved.
+    encoder, _ = load_saved(tmp_path)
+    network = build_network(encoder, kind, methods.NoFusion(), NUM_LABELS, seed=0).eval()
+    plain = build_network(
+        load_saved(loaded.folder)[0], kind, methods.NoFusion(), NUM_LABELS, seed=0
+    ).eval()
+    logits = network.predict(batch_of(loaded, kind))
+    padded = network.predict(batch_of(loaded, kind, more_padding=3))
+    torch.testing.assert_close(logits, padded)
+    assert not torch.allclose(logits, plain.predict(batch_of(loaded, kind)))
+    ones = torch.ones(1, 4)
+    states = torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(0))
+    mean = states.mean(dim=1, keepdim=True).expand(-1, 4, -1)
+    torch.testing.assert_close(network.head(states, ones), plain.head(mean, ones))
+
+
 @pytest.mark.parametrize("layers", [(-1,), (0, -1), (2, -1)])
 def test_layers_that_are_named_are_the_same_bits_and_others_are_not_kept(
     loaded: Loaded, layers: tuple[int, ...]

@@ -34,6 +34,7 @@ TRAINING = {
 FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "model.name": ("toy:4x64", "model"),
     "model.layers": ({"name": "toy:2x64", "layers": 1}, "model"),
+    "model.pooling": ({"name": "toy:2x64", "pooling": "mean"}, "model"),
     "model.freeze.embeddings": ({"name": "toy:2x64", "freeze": {"embeddings": True}}, "align"),
     "model.freeze.layers": ({"name": "toy:2x64", "freeze": {"layers": 1}}, "align"),
     "align.objective": ({"objective": "tlm"}, "align"),
@@ -87,6 +88,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
 """Setting -> another value, and the first stage of the path whose key it changes."""
 WHOLE = {
     "model.layers": "model",
+    "model.pooling": "model",
     "model.freeze.embeddings": "model",
     "model.freeze.layers": "model",
     "align.objective": "align",
