@@ -187,6 +187,7 @@ def check(
     from xlt_ray.config.checks.check_sweep import most_configurations
     from xlt_ray.config.supervision import supervisions
     from xlt_ray.store.storage import Storage
+    from xlt_ray.sweep.forecast import memory_warnings
     from xlt_ray.sweep.read_facts import refuse_faulty, text_shares
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
@@ -212,26 +213,49 @@ def check(
         if spec.settings.places.store is not None:
             # Refuses an unknown kind of URL; the storage itself is not contacted.
             Storage(spec.settings.places.store)
+        shares = text_shares(spec, facts, place.cache, with_toys=True)
         return dataclasses.replace(
-            result, coverage=facts.coverage, pieces=text_shares(spec, facts, place.cache)
+            result,
+            coverage=facts.coverage,
+            pieces=[row for row in shares if not row.model.startswith("toy:")],
+            warnings=(*result.warnings, *memory_warnings(spec, facts, shares)),
         )
     except XltError as error:
         return dataclasses.replace(result, error=error)
 
 
-def plan(sweep: Sweep, overrides: Overrides = (), *, home: str | Path | Home | None = None) -> Plan:
-    """What a sweep will train and what its trials share; starts and writes nothing.
+def plan(
+    sweep: Sweep,
+    overrides: Overrides = (),
+    *,
+    home: str | Path | Home | None = None,
+    nodes: int | None = None,
+    gpus_per_node: int = 0,
+    cpus_per_node: int | None = None,
+    price: float | None = None,
+    probe: bool = False,
+) -> Plan:
+    """What a sweep will train, what its trials share, and what the rest of it will take; starts
+    nothing, and writes nothing but measured lengths of texts into the cache.
 
     Trials of the ledger and stages of the store are taken into account. The choices of
     ``tpe`` are an estimate, and early stopping is not foreseen.
 
+    Args:
+        nodes: nodes of the cluster to plan for; by default this machine.
+        cpus_per_node: by default those of this machine, or enough for the GPUs of a node.
+        price: of a GPU for an hour, or of a node if trials have no GPU.
+        probe: train a few steps of shapes that the store does not have, in this process.
+
     Raises:
         SpecErrors: the sweep does not fit its models or data.
         LedgerError: its name belongs to a different sweep in this home.
+        ClusterError: such nodes can hold no trial.
     """
     from xlt_ray.ledger import changed_since, continued, find_ledger
     from xlt_ray.ledger.made_with import listed
     from xlt_ray.store.store import StageStore
+    from xlt_ray.sweep.forecast import Cluster, forecast_of
     from xlt_ray.sweep.plan import plan_of
     from xlt_ray.sweep.read_facts import used_facts
     from xlt_ray.sweep.removal import begins_anew
@@ -247,7 +271,15 @@ def plan(sweep: Sweep, overrides: Overrides = (), *, home: str | Path | Home | N
         changed = listed(changed_since(ledger, used_facts(spec, facts))[1])
     store = StageStore(spec.settings.places.store or place.stages)
     planned = plan_of(spec, facts, store, ledger)
-    return dataclasses.replace(planned, coverage=facts.coverage, changed_facts=changed)
+    cluster = Cluster.of(
+        spec.settings.resources, facts.model_names, nodes, gpus_per_node, cpus_per_node, price
+    )
+    return dataclasses.replace(
+        planned,
+        coverage=facts.coverage,
+        changed_facts=changed,
+        forecast=forecast_of(spec, facts, planned, store, place, cluster, with_probe=probe),
+    )
 
 
 def home_of(home: str | Path | Home | None) -> Home:

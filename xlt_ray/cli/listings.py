@@ -26,6 +26,7 @@ from xlt_ray.store.record import Score
 from xlt_ray.store.store import StageStore
 
 if TYPE_CHECKING:
+    from xlt_ray.sweep.forecast import Forecast
     from xlt_ray.sweep.plan import Divergence, Plan
 
 Row = dict[str, Any]
@@ -129,9 +130,48 @@ def plan_row(plan: Plan) -> Row:
                 "trials": len(stage.trials),
                 "examples": stage.stage.num_examples,
                 "in_store": stage.is_in_store,
+                **_cost_row(plan.forecast, stage.stage.key),
             }
             for stage in plan.stages
         ],
+        "forecast": None if plan.forecast is None else _forecast_row(plan.forecast),
+    }
+
+
+def _cost_row(forecast: Forecast | None, key: str) -> Row:
+    """Seconds and memory of a stage, where an unfinished trial needs it."""
+    seconds = None if forecast is None else forecast.stage_s.get(key)
+    memory = None if forecast is None else forecast.peak_memory.get(key)
+    return {
+        "seconds": None if seconds is None else seconds._asdict(),
+        "memory_gib": None if memory is None else memory.process / 2**30,
+        "gpu_memory_gib": None if memory is None else memory.gpu / 2**30,
+    }
+
+
+def _forecast_row(forecast: Forecast) -> Row:
+    """What is left of a sweep; estimates have ``median``, ``low`` and ``high``."""
+    estimates = (
+        "finish_h", "device_h", "unshared_finish_h", "unshared_device_h", "critical_h", "money",
+    )  # fmt: skip
+    return {
+        "place": forecast.cluster.place,
+        "nodes": forecast.cluster.nodes,
+        **_fields(forecast, "device", "concurrency"),
+        **{
+            name: None if (estimate := getattr(forecast, name)) is None else estimate._asdict()
+            for name in estimates
+        },
+        "critical_path": list(forecast.critical_path),
+        "best_concurrency": forecast.best_concurrency,
+        "finish_by_concurrency": {
+            str(number): hours for number, hours in forecast.finish_by_concurrency.items()
+        },
+        **_fields(forecast, "disk_bytes", "flops", "num_observations"),
+        "memory_gib": forecast.peak.process / 2**30,
+        "gpu_memory_gib": forecast.peak.gpu / 2**30,
+        "warnings": list(forecast.warnings),
+        "unknown": list(forecast.unknown),
     }
 
 

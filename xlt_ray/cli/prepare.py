@@ -17,12 +17,14 @@ from rich.tree import Tree
 from xlt_ray import api
 from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument
 from xlt_ray.cli.output import print_json, print_table, print_wide, warn
+from xlt_ray.config.sweep import shown_bytes
 from xlt_ray.errors import ClusterError, XltError
 from xlt_ray.home import Home
 from xlt_ray.store.canonical import Json
 from xlt_ray.store.stage import short
 
 if TYPE_CHECKING:
+    from xlt_ray.sweep.forecast import Estimate, Forecast
     from xlt_ray.sweep.plan import Divergence, Plan, PlannedStage
 
 SHOWN = 12
@@ -77,6 +79,43 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         yield "estimate: later trials depend on the scores of earlier ones"
 
 
+def forecast_lines(forecast: Forecast) -> Iterator[str]:
+    """What the rest of a sweep will take; each line at most 80 columns."""
+    cluster, device = forecast.cluster, f"{forecast.device}-hours"
+    nodes = f"{cluster.nodes} nodes, " if cluster.nodes > 1 else ""
+    yield (
+        f"forecast for {nodes}{_count(forecast.concurrency, 'trial')} at a time "
+        f"({cluster.place}), with 80 % intervals:"
+    )
+    yield from _filled(
+        f"  finish: {_hours(forecast.finish_h)} after the first trial begins; without sharing "
+        f"{_hours(forecast.unshared_finish_h)}"
+    )
+    yield from _filled(
+        f"  {device}: {_numbers(forecast.device_h)}; without sharing "
+        f"{_numbers(forecast.unshared_device_h)}"
+    )
+    if forecast.critical_path:
+        longest = ", ".join(forecast.critical_path)
+        yield from _filled(f"  longest trial: {_hours(forecast.critical_h)} for {longest}")
+    times = ", ".join(
+        f"{number:,}: {_time(hours)}" for number, hours in forecast.finish_by_concurrency.items()
+    )
+    yield from _filled(
+        f"  trials at a time: {forecast.best_concurrency} are enough; finish by number: {times}"
+    )
+    peak = forecast.peak
+    gpu = f", {peak.gpu / 2**30:.3g} GiB of its GPU" if peak.gpu else ""
+    yield from _filled(
+        f"  memory of a worker: {peak.process / 2**30:.3g} GiB{gpu}; disk: at most "
+        f"{shown_bytes(forecast.disk_bytes)} more"
+    )
+    if forecast.money is not None:
+        yield from _filled(f"  price: {_numbers(forecast.money)} for all nodes until the end")
+    for line in forecast.unknown:
+        yield from _filled(f"  not known: {line}")
+
+
 def divergence_lines(first: int, second: int, divergence: Divergence | None) -> Iterator[str]:
     """Why two trials do not share, field by field."""
     if divergence is None:
@@ -117,6 +156,34 @@ def _marked(text: str, planned: PlannedStage) -> Text:
     if planned.is_in_store:
         return Text.assemble((f"{text}  in store", "green"))
     return Text.assemble(text if planned.is_needed else f"{text}  not needed")
+
+
+def _filled(line: str) -> list[str]:
+    return textwrap.wrap(line, 80, subsequent_indent="    ", break_on_hyphens=False)
+
+
+def _hours(estimate: Estimate) -> str:
+    """Hours as people say them.
+
+    >>> from xlt_ray.sweep.forecast import Estimate
+    >>> _hours(Estimate(0.5, 0.25, 2.0))
+    '30 min (15 min to 2 h)'
+    """
+    low, median, high = map(_time, (estimate.low, estimate.median, estimate.high))
+    return f"{median} ({low} to {high})"
+
+
+def _time(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{3600 * hours:.0f} s"
+    return f"{60 * hours:.3g} min" if hours < 1 else f"{hours:,.3g} h"
+
+
+def _numbers(estimate: Estimate) -> str:
+    low, median, high = (
+        f"{value:,.3g}" for value in (estimate.low, estimate.median, estimate.high)
+    )
+    return f"{median} ({low} to {high})"
 
 
 def _trials(numbers: Sequence[int]) -> str:
@@ -215,25 +282,54 @@ def plan(
         tuple[int, int] | None,
         typer.Option(metavar="A B", help="Say why trials A and B of the plan do not share."),
     ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Nodes of the cluster; by default this machine.")
+    ] = None,
+    gpus_per_node: Annotated[int, typer.Option(min=0, help="GPUs of a node.")] = 0,
+    cpus_per_node: Annotated[
+        int | None,
+        typer.Option(min=1, help="CPUs of a node; by default as here, or enough for its GPUs."),
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Price of a GPU for an hour; of a node if trials have no GPU."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train a few steps of shapes that are not measured yet.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a sweep will train, and what its trials share; starts and writes nothing.
+    """Show what a sweep will train, what its trials share, and what the rest of it will take in
+    hours, memory, disk and money; starts nothing.
 
     Trials of the ledger and stages of the store are taken into account. The choices of
-    ``tpe`` are an estimate; early stopping is not foreseen.
+    ``tpe`` are an estimate; early stopping is not foreseen. Hours are learnt from the stages
+    in the store.
 
     [dim]xlt plan sweeps/quickstart.yaml[/]
+    [dim]xlt plan sweeps/model-size.yaml --nodes 8 --gpus-per-node 8 --price 2.5[/]
     [dim]xlt plan sweeps/quickstart.yaml search.seeds=5 --explain 0 1[/]
     """
     from xlt_ray.cli.listings import divergence_row, plan_row
     from xlt_ray.sweep.plan import divergence
 
-    planned = api.plan(sweep, overrides or ())
+    planned = api.plan(
+        sweep,
+        overrides or (),
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        cpus_per_node=cpus_per_node,
+        price=price,
+        probe=probe,
+    )
     if planned.changed_facts:
         warn(
             f"what its trials are made with has changed: {planned.changed_facts}; `xlt run` "
             "requires --accept-changes"
         )
+    if planned.forecast is not None:
+        for line in planned.forecast.warnings:
+            warn(line)
     if explain is not None:
         parting = divergence(*map(planned.trial, explain))
         if as_json:
@@ -245,7 +341,10 @@ def plan(
         print_json({**plan_row(planned), "coverage": coverage})
     else:
         print_wide(stage_tree(planned))
-        typer.echo("\n".join([*cost_lines(planned), *map(str, planned.coverage)]))
+        lines = [*cost_lines(planned), *map(str, planned.coverage)]
+        if planned.forecast is not None and planned.forecast.stage_s:
+            lines += forecast_lines(planned.forecast)
+        typer.echo("\n".join(lines))
 
 
 def list_(

@@ -27,6 +27,39 @@ class ModelFacts:
     weights: str
     reads_positions: bool = True
     """False if the model reads distances of pieces and not their positions."""
+    vocabulary_size: int = 0
+    """Rows of its table of pieces; 0 where it is not known."""
+    intermediate_size: int = 0
+    """Width between the two layers of a feed-forward block; 0 for four times the hidden size."""
+    num_heads: int = 0
+
+    @property
+    def feed_forward(self) -> int:
+        return self.intermediate_size or 4 * self.hidden_size
+
+    @property
+    def layer_parameters(self) -> int:
+        """Of one layer: four matrices of attention, two of the feed-forward block, biases, norms.
+
+        >>> ModelFacts("xlm-roberta-base", 12, 768, 512, "").layer_parameters
+        7087872
+        """
+        matrices = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.feed_forward
+        return matrices + 9 * self.hidden_size + self.feed_forward
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Of the tables of pieces and positions."""
+        return (self.vocabulary_size + self.max_positions) * self.hidden_size
+
+    @property
+    def num_parameters(self) -> int:
+        """Of a BERT of this shape without heads; families that share or gate layers differ.
+
+        >>> ModelFacts("xlm-roberta-base", 12, 768, 512, "", True, 250002).num_parameters
+        277449216
+        """
+        return self.embedding_parameters + self.num_layers * self.layer_parameters
 
     def bounds(self) -> dict[str, int]:
         """The names that a distribution's bounds may use."""

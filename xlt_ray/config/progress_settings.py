@@ -10,6 +10,10 @@ SHORTEST_S, LONGEST_S = 1.0, 300.0
 """Seconds between two saves, where their number follows from a share of the time."""
 
 
+FIRST_WEIGHTS_PER_S = 4e7
+"""What the first save of a training is assumed to cost; it is about 500 MB a second."""
+
+
 class ProgressSettings(ConfigModel):
     share: float = Field(default=0.01, gt=0, le=1)
     """Most of the training time that saving takes; two saves are 1 to 300 seconds apart."""

@@ -1,18 +1,21 @@
-"""How a model's tokenizer reads the texts of a sweep: rows that are cut off, unknown pieces.
+"""How a model's tokenizer reads the texts of a sweep: cut rows, unknown pieces, lengths.
 
 Looked up in ``tokenizer.json`` with the ``tokenizers`` library alone, over the first
-``NUM_EXAMPLES`` of every split; labels are not returned.
+``NUM_EXAMPLES`` of every split; labels are not returned. Toy presets read every word as a piece.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,11 +27,33 @@ from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import Part, Sentence, Template, encode_words
-from xlt_ray.data.types.base import Frame, Rows, kind_of
+from xlt_ray.data.types.base import Frame, Rows, TaskType, kind_of
 
 NUM_EXAMPLES = 500
 _LEAST = 0.001
 """Least share that a line lists."""
+
+
+@dataclass(frozen=True)
+class RowLengths:
+    """How long the examples of a split are, as one model reads them."""
+
+    mean: float
+    """Pieces of an example over all its rows, special ones included."""
+    longest: float
+    """Mean pieces of the longest row of an example, over the longest 64th of the examples: the
+    longest batch has such rows."""
+    num_examples: int
+    """How many examples were measured."""
+    distinct: int
+    """Different pieces in them."""
+    distinct_in_half: int
+    """Different pieces in the first half of them."""
+
+    def vocabulary(self, num_examples: int) -> float:
+        """Different pieces in so many examples, if their number grows as a power (Heaps' law)."""
+        power = math.log2(max(self.distinct, 1) / max(self.distinct_in_half, 1))
+        return self.distinct * (max(num_examples, self.num_examples) / self.num_examples) ** power
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,7 @@ class TextShares:
     """Of the examples, those that lose text at ``max_length``."""
     unknown: Mapping[str, float]
     """Of the pieces, those that stand for anything that the tokenizer does not know."""
+    lengths: Mapping[str, RowLengths] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line.
@@ -60,16 +86,16 @@ class PieceCheck:
     """One tokenizer, and what it makes of splits.
 
     Args:
-        file: a ``tokenizer.json``.
+        file: a ``tokenizer.json``; None for a toy preset.
         model: what the tokenizer is called.
 
     Raises:
         Exception: of the library's own, where it cannot read the file.
     """
 
-    def __init__(self, file: Path, model: str, source: Source, verdicts: Verdicts) -> None:
-        self._tokenizer = _Tokenizer(file)
-        self._digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    def __init__(self, file: Path | None, model: str, source: Source, verdicts: Verdicts) -> None:
+        self._tokenizer = WholeWords() if file is None else _Tokenizer(file)
+        self._digest = "toy" if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
         self._model, self._source, self._verdicts = model, source, verdicts
 
     def shares(
@@ -78,17 +104,26 @@ class PieceCheck:
         """Of a split in the languages of ``digests``, which are those of its data."""
         cut: dict[str, float] = {}
         unknown: dict[str, float] = {}
+        lengths: dict[str, RowLengths] = {}
         for language, digest in digests.items():
-            cut[language], unknown[language] = self._verdicts.of(
-                partial(self._shares_of, task, language, split, max_length),
-                *("pieces", self._digest, digest_of(task.model_dump_json()), digest, language),
-                *(split, max_length, NUM_EXAMPLES),
+            find = partial(self._shares_of, task, language, split, max_length)
+            # Toy sentences are made faster than a verdict is read.
+            is_toy = isinstance(self._tokenizer, WholeWords)
+            cut[language], unknown[language], measured = (
+                find()
+                if is_toy
+                else self._verdicts.of(
+                    find,
+                    *("rows", self._digest, digest_of(task.model_dump_json()), digest, language),
+                    *(split, max_length, NUM_EXAMPLES),
+                )
             )
-        return TextShares(self._model, task.name, split, max_length, cut, unknown)
+            lengths[language] = RowLengths(*measured)
+        return TextShares(self._model, task.name, split, max_length, cut, unknown, lengths)
 
     def _shares_of(
         self, task: Task, language: str, split: Split, max_length: int
-    ) -> tuple[float, float]:
+    ) -> tuple[float, float, tuple[float, ...]]:
         examples = list(islice(examples_of(self._source, task, language, split), NUM_EXAMPLES))
         kind = kind_of(task)
         words = [sentence for example in examples for sentence in example.sentences()]
@@ -96,10 +131,51 @@ class PieceCheck:
             words, self._tokenizer, with_places=kind.has_places
         )
         rows = Rows(table, kind.width, len(examples))
-        share = kind.cut(rows, examples, Frame(self._tokenizer.template, max_length))
+        frame = Frame(self._tokenizer.template, max_length)
         pieces = np.concatenate([np.zeros(0, np.int32), *(sentence.pieces for sentence in table)])
         num_unknown = np.count_nonzero(pieces == self._tokenizer.unk_token_id)
-        return share, float(num_unknown / max(len(pieces), 1))
+        return (
+            kind.cut(rows, examples, frame),
+            float(num_unknown / max(len(pieces), 1)),
+            astuple(_row_lengths(kind, rows, pieces, frame)),
+        )
+
+
+def _row_lengths(kind: TaskType, rows: Rows, pieces: np.ndarray, frame: Frame) -> RowLengths:
+    parts = [
+        [frame.row_length(part) for item in kind.items(rows[number], frame)
+         for part in kind.shown(item)]
+        for number in range(len(rows))
+    ]  # fmt: skip
+    longest = sorted((max(lengths, default=0) for lengths in parts), reverse=True)
+    return RowLengths(
+        fmean(map(sum, parts)) if parts else 0.0,
+        fmean(longest[: max(len(longest) // 64, 1)]) if longest else 0.0,
+        max(len(parts), 1),
+        len(np.unique(pieces)),
+        len(np.unique(pieces[: len(pieces) // 2])),
+    )
+
+
+def _framed(*num_special: int) -> Template:
+    """A template with so many special pieces around one sentence, and around two."""
+    single, pair = ((Part(None, (0,) * number, 0),) for number in num_special)
+    return Template(single, pair, 0, None, frozenset(), 0)
+
+
+class WholeWords:
+    """The tokenizer of a toy preset, by a number for each word."""
+
+    unk_token_id: int | None = None
+    template = _framed(2, 3)
+
+    def __call__(self, sentences: list[list[str]], **_: Any) -> dict[str, list[Any]]:
+        return {
+            "input_ids": [
+                [zlib.crc32(word.encode()) >> 1 for word in words] for words in sentences
+            ],
+            "offset_mapping": [[(0, len(word)) for word in words] for words in sentences],
+        }
 
 
 class _Tokenizer:
@@ -122,11 +198,7 @@ class _Tokenizer:
         self.unk_token_id: int | None = (
             model.get("unk_id") if token is None else self._inner.token_to_id(token)
         )
-        single, pair = (
-            (Part(None, (0,) * self._inner.num_special_tokens_to_add(is_pair), 0),)
-            for is_pair in (False, True)
-        )
-        self.template = Template(single, pair, 0, None, frozenset(), 0)
+        self.template = _framed(*map(self._inner.num_special_tokens_to_add, (False, True)))
 
     def __call__(self, sentences: list[list[str]], **_: Any) -> dict[str, list[Any]]:
         rows = self._inner.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)

@@ -109,8 +109,16 @@ def model_facts(
         )
     if toy_models.is_toy(model.name):
         layers, width = toy_models.toy_shape(model.name)
-        digest = toy_models.toy_digest(model.name, toy_vocabulary(model.name, vocabulary))
-        return ModelFacts(model.name, layers, width, toy_models.MAX_POSITIONS, digest)
+        words = toy_vocabulary(model.name, vocabulary)
+        return ModelFacts(
+            model.name,
+            layers,
+            width,
+            toy_models.MAX_POSITIONS,
+            toy_models.toy_digest(model.name, words),
+            vocabulary_size=len(toy_models.toy_tokens(words)),
+            num_heads=toy_models.num_heads(width),
+        )
     if folder.is_dir():
         config = _read_config(model.name, folder)
         return _facts(model, config, _folder_digest(folder, model), str(folder))
@@ -124,8 +132,15 @@ def model_facts(
         preset = find_preset(model.name)
         if preset is None or not may_assume:
             raise
-        shape = (preset.num_layers, preset.hidden_size, preset.max_positions)
-        return ModelFacts(model.name, *shape, weights="")
+        return ModelFacts(
+            model.name,
+            preset.num_layers,
+            preset.hidden_size,
+            preset.max_positions,
+            weights="",
+            vocabulary_size=preset.vocabulary_size,
+            num_heads=preset.num_heads,
+        )
     config = _read_config(model.name, config_file.parent)
     return _facts(model, config, commit, model.name, commit)
 
@@ -144,7 +159,7 @@ def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, 
 def _facts(
     model: Model, config: dict[str, Any], weights: str, place: str, revision: str | None = None
 ) -> ModelFacts:
-    """Facts from a parsed ``config.json``; families spell the same three numbers differently."""
+    """Facts from a parsed ``config.json``, of a model that is an encoder."""
     name, family = model.name, config.get("model_type")
     if config.get("is_encoder_decoder"):
         raise ModelError(
@@ -152,22 +167,34 @@ def _facts(
             model=name,
             remedy="an encoder such as BERT or XLM-R is required",
         )
+    facts = shape_of(name, config, weights)
+    if family not in _READ_BOTH_WAYS or config.get("is_decoder"):
+        from xlt_ray.modeling.encoder import refuse_causal
+
+        refuse_causal(model, config, place, revision)
+    return facts
+
+
+def shape_of(name: str, config: Mapping[str, Any], weights: str = "") -> ModelFacts:
+    """Facts from a ``config.json``, in which families spell the same numbers differently.
+
+    Raises:
+        ModelError: it does not say depth, width or positions.
+    """
     positions = _number(name, config, "max_position_embeddings", "n_positions")
-    if family in _OFFSET_POSITIONS:
+    if config.get("model_type") in _OFFSET_POSITIONS:
         positions -= int(config.get("pad_token_id", 1)) + 1
-    facts = ModelFacts(
+    return ModelFacts(
         name=name,
         num_layers=_number(name, config, "num_hidden_layers", "n_layers", "n_layer"),
         hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
         max_positions=positions,
         weights=weights,
         reads_positions=reads_positions(config),
+        vocabulary_size=_first_of(config, "vocab_size"),
+        intermediate_size=_first_of(config, "intermediate_size", "hidden_dim", "n_inner"),
+        num_heads=_first_of(config, "num_attention_heads", "n_heads", "n_head"),
     )
-    if family not in _READ_BOTH_WAYS or config.get("is_decoder"):
-        from xlt_ray.modeling.encoder import refuse_causal
-
-        refuse_causal(model, config, place, revision)
-    return facts
 
 
 def reads_positions(config: Mapping[str, Any]) -> bool:
@@ -179,15 +206,21 @@ def reads_positions(config: Mapping[str, Any]) -> bool:
     return bool(config.get("position_biased_input", True))
 
 
-def _number(name: str, config: dict[str, Any], *spellings: str) -> int:
-    for spelling in spellings:
-        if isinstance(config.get(spelling), int):
-            return int(config[spelling])
+def _number(name: str, config: Mapping[str, Any], *spellings: str) -> int:
+    number = _first_of(config, *spellings)
+    if number:
+        return number
     raise ModelError(
         f"its config.json has no {spellings[0]}",
         model=name,
         remedy="an encoder such as BERT or XLM-R is required",
     )
+
+
+def _first_of(config: Mapping[str, Any], *spellings: str) -> int:
+    """The number under the first of these keys that has one; 0 where none has."""
+    numbers = (config[spelling] for spelling in spellings if isinstance(config.get(spelling), int))
+    return next(numbers, 0)
 
 
 def _read_config(name: str, folder: Path) -> dict[str, Any]:

@@ -54,6 +54,11 @@ def toy_shape(name: str) -> tuple[int, int]:
     return layers, width
 
 
+def num_heads(width: int) -> int:
+    """Attention heads of a preset, 32 wide."""
+    return max(1, width // 32)
+
+
 def toy_tokens(vocabulary: tuple[str, ...]) -> tuple[str, ...]:
     """Every token in the order of its id: the special ones, then the words as they come."""
     return tuple(dict.fromkeys((*SPECIAL_TOKENS, *vocabulary)))
@@ -72,7 +77,7 @@ def toy_config(name: str, vocabulary: tuple[str, ...]) -> dict[str, Any]:
         "vocab_size": len(toy_tokens(vocabulary)),
         "hidden_size": width,
         "num_hidden_layers": layers,
-        "num_attention_heads": max(1, width // 32),
+        "num_attention_heads": num_heads(width),
         "intermediate_size": 4 * width,
         "max_position_embeddings": MAX_POSITIONS,
         "initializer_range": 0.08,

@@ -131,6 +131,11 @@ class StageRecord:
     num_examples: int = 0
     """Examples that were trained to make it."""
     seconds: float = 0.0
+    """Of training steps alone, or of the whole evaluation."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """``wall_s`` from its lease to its result, in the process that finished it;
+    ``peak_memory_gib`` of that process and ``peak_gpu_gib`` of its tensors; empty for an old
+    record."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """Numeric fields of the runtime, which may change the last bits."""
     made_by: Mapping[str, Any] = field(default_factory=dict)

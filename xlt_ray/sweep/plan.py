@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from xlt_ray.config.facts import Coverage, Facts
 from xlt_ray.config.search_space import Value
@@ -23,6 +23,9 @@ from xlt_ray.store.stage import Kind, Stage
 from xlt_ray.store.stage_path import StagePath, stages_to_run
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.tasks import Planner
+
+if TYPE_CHECKING:
+    from xlt_ray.sweep.forecast import Forecast
 
 _NOTHING = object()
 
@@ -84,6 +87,8 @@ class Plan:
     changed_facts: str = ""
     """Which data, weights or code have changed since earlier trials were made: a run requires
     ``accept_changes``."""
+    forecast: Forecast | None = None
+    """Hours, disk, memory and money of what is left."""
 
     @cached_property
     def stages_naive(self) -> int:

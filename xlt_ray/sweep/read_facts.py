@@ -7,6 +7,7 @@ what :func:`refuse_faulty` reads line by line.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -45,9 +46,11 @@ from xlt_ray.data.text.coverage import coverage_of
 from xlt_ray.data.text.neighbours import neighbours_digest
 from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
-from xlt_ray.modeling.model_info import model_facts
+from xlt_ray.modeling.model_info import model_facts, shape_of
 from xlt_ray.modeling.toy_models import is_toy
-from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.stage_path import StagePath, path_of
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.cost import Text
 
 ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
 """Bounds of a model before its facts are known."""
@@ -422,10 +425,13 @@ def asks_the_hub(sweep: SweepSpec) -> bool:
     )
 
 
-def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]:
+def text_shares(
+    sweep: SweepSpec, facts: Facts, cache: Path, *, with_toys: bool = False
+) -> list[TextShares]:
     """How models whose tokenizer is on this machine split what trials train and test on.
 
-    If a split is read with several ``max_length``, the smallest counts. The sweep has no fault
+    Toy presets, of which there is nothing to say but lengths, only ``with_toys``. If a split is
+    read with several ``max_length``, the smallest counts. The sweep has no fault
     (:func:`refuse_faulty`).
     """
     trials = _probed_trials(sweep, facts)
@@ -438,7 +444,7 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
     is_hub, shares = isinstance(source, HubSource), []
     for model in dict.fromkeys(model for model, *_ in uses):
         file = tokenizer_file(model)
-        if file is None:
+        if file is None and not (with_toys and is_toy(model.name)):
             continue
         try:
             reader = PieceCheck(file, Path(model.label).name, source, verdicts)
@@ -455,6 +461,32 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
                     }
                     shares.append(reader.shares(task_named(name), split, digests, length))
     return shares
+
+
+def texts_of(measured: Iterable[TextShares], facts: Facts) -> dict[tuple[str, str, str, str], Text]:
+    """Lengths by model, task, split and language, from :func:`text_shares`."""
+    texts: dict[tuple[str, str, str, str], Text] = {}
+    for shares in measured:
+        for language, lengths in shares.lengths.items():
+            number = facts.tasks[shares.task].splits[language, shares.split].num_examples
+            key = (shares.model, shares.task, shares.split, language)
+            texts[key] = Text(lengths.mean, lengths.longest, lengths.vocabulary(number))
+    return texts
+
+
+def probed_paths(sweep: SweepSpec, facts: Facts) -> list[StagePath]:
+    """Paths of trials that cover the space of a sweep."""
+    return [
+        path_of(trial, facts, seed=0, shared_seed=0, sizes=sweep.sizes)
+        for trial in _probed_trials(sweep, facts)
+    ]
+
+
+def recorded_shape(store: StageStore, key: str, name: str) -> ModelFacts | None:
+    """Shape of the encoder in a result; None if it has none that can be read."""
+    with suppress(OSError, ValueError, ModelError):
+        return shape_of(name, json.loads(store.storage.read(f"stages/{key}/config.json")))
+    return None
 
 
 def _texts_read(

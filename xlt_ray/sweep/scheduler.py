@@ -170,6 +170,23 @@ ASKED_AT_ONCE = 64
 """Most trials to ask before the next report is handled: each writes to the ledger."""
 
 
+def next_to_start(
+    queue: StageQueue, ask: Callable[[], bool], *, learns: bool, num_running: int
+) -> int | None:
+    """Number of the waiting trial that starts next, or None if none can: the rule of dispatch.
+
+    Args:
+        ask: adds one more trial to the queue; False if there is none.
+        learns: whether the sampler uses the scores of other trials.
+    """
+    most = max(LEARNING_LOOK_AHEAD if learns else LOOK_AHEAD, num_running // RUNNING_AHEAD)
+    for _ in range(ASKED_AT_ONCE):
+        number = queue.peek()
+        if number is not None or len(queue) >= most or not ask():
+            return number
+    return None
+
+
 class TrialScheduler:
     """The state of the sweep that this process drives."""
 
@@ -250,21 +267,17 @@ class TrialScheduler:
             self._fail_broken([*self._waiting])
         self._defer()
         learns = SAMPLERS[self.sweep.settings.search.sampler].learns
-        look_ahead = max(
-            LEARNING_LOOK_AHEAD if learns else LOOK_AHEAD, self.num_running // RUNNING_AHEAD
+        number = next_to_start(
+            self._queue, self._ask_trial, learns=learns, num_running=self.num_running
         )
-        for _ in range(ASKED_AT_ONCE):
-            number = self._queue.peek()
-            if number is not None:
-                task = self._waiting[number]
-                if not (self._has_space(task) and self._fits_budget(task)):
-                    return None
-                self._running[number] = self._waiting.pop(number)
-                self._queue.start(number)
-                return task
-            if len(self._waiting) >= look_ahead or not self._ask_trial():
-                return None
-        return None
+        if number is None:
+            return None
+        task = self._waiting[number]
+        if not (self._has_space(task) and self._fits_budget(task)):
+            return None
+        self._running[number] = self._waiting.pop(number)
+        self._queue.start(number)
+        return task
 
     def _enqueue(self, task: TrialTask) -> None:
         # Data or code may have changed since the trial was asked.

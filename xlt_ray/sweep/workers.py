@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import Watchdog, hang_file, noting_node
 from xlt_ray.sweep.tasks import TrialTask
@@ -26,6 +27,7 @@ from xlt_ray.training.events import Event, Stop, Ticked, Waiting
 from xlt_ray.training.runtime import Runtime
 
 if TYPE_CHECKING:
+    from xlt_ray.training.load import TrainingContext
     from xlt_ray.training.process_group import ProcessGroup
 
 GRACE_S = 60.0
@@ -181,13 +183,22 @@ def open_walk(
     task: TrialTask, rank: int = 0, address: str = "", listener: socket.socket | None = None
 ) -> tuple[Iterator[Event], ProcessGroup]:
     """Prepare to run a task in this process and thread; iterating over the events runs it."""
+    from xlt_ray.training.walk import walk
+
+    context = open_context(task, rank, address, listener)
+    return walk(task.path, context, until=task.until), context.group
+
+
+def open_context(
+    task: TrialTask, rank: int = 0, address: str = "", listener: socket.socket | None = None
+) -> TrainingContext:
+    """Set this process and thread up to make the stages of a task."""
     import torch
     import transformers
 
     from xlt_ray.data.sources.base import open_source
     from xlt_ray.training.load import TrainingContext
     from xlt_ray.training.process_group import join_process_group
-    from xlt_ray.training.walk import walk
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -203,8 +214,14 @@ def open_walk(
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
     trial, store = task.trial, StageStore(task.store)
     source = open_source(trial.data, runtime.cache)
-    context = TrainingContext(trial.model, source, store, runtime, process_group)
-    return walk(task.path, context, until=task.until), process_group
+    return TrainingContext(trial.model, source, store, runtime, process_group)
+
+
+def probe(task: TrialTask, stage: Stage) -> float:
+    """Seconds of a step of a training stage of a task, measured in this process."""
+    from xlt_ray.training.probe import seconds_of_a_step
+
+    return seconds_of_a_step(stage, task.path[0], open_context(task))
 
 
 class Worker:

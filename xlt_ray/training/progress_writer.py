@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
+from xlt_ray.config.progress_settings import FIRST_WEIGHTS_PER_S
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import FileEntry
 from xlt_ray.store.store import StageStore
@@ -23,9 +24,6 @@ from xlt_ray.training.runtime import Runtime
 
 Snapshot = Mapping[str, Mapping[str, Tensor]]
 """Float32 tensors on the CPU by the name of their file and their own; nothing changes them."""
-
-FIRST_WEIGHTS_PER_S = 4e7
-"""What the first save of a training is assumed to cost; it is about 500 MB a second."""
 
 
 class ProgressWriter:

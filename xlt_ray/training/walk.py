@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from xlt_ray.config.facts import Split
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.sources.local_files import FilesSource
@@ -35,6 +37,7 @@ from xlt_ray.training.load import TrainingContext, load_network, save_result
 from xlt_ray.training.loop import Training, evaluated
 from xlt_ray.training.progress_writer import ProgressWriter
 from xlt_ray.training.setup import training_setup
+from xlt_ray.training.usage import UsageMeter
 from xlt_ray.versions import library_versions
 
 POLL = 0.25
@@ -98,9 +101,10 @@ def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
         if record is not None:
             yield from _replayed(stage, record)
             return
+        meter = UsageMeter()
         refuse_changed(stage, context.source)
         if stage.is_training:
-            yield from _train(stage, context, lease)
+            yield from _train(stage, context, lease, meter)
         else:
             began = time.monotonic()
             assert stage.parent is not None
@@ -114,10 +118,12 @@ def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
                 write_items(items, folder)
             took = time.monotonic() - began
             content = {"seconds": took, "scores": scores, "profiles": profiles}
-            yield _commit(stage, folder, context, lease, **content)
+            yield _commit(stage, folder, context, lease, meter, **content)
 
 
-def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Iterator[Event]:
+def _train(
+    stage: Stage, context: TrainingContext, lease: Lease | None, meter: UsageMeter
+) -> Iterator[Event]:
     runtime, is_leader = context.runtime, context.group.is_leader
     setup, tokenizer = training_setup(stage, context)
     writer = None
@@ -151,6 +157,7 @@ def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Itera
             folder,
             context,
             lease,
+            meter,
             num_examples=(state.step - state.first_step) * stage.settings["batch_size"],
             seconds=state.seconds,
             history=tuple(state.history),
@@ -189,6 +196,7 @@ def _commit(
     folder: Path | None,
     context: TrainingContext,
     lease: Lease | None,
+    meter: UsageMeter,
     **content: Any,
 ) -> Committed:
     """Commit a result with what its record holds besides the stage and how it was made."""
@@ -198,9 +206,11 @@ def _commit(
         payload=stage.payload,
         label=stage.label,
         files={},
+        usage=meter.read(),
         runtime=runtime.numeric(),
         made_by={
             **runtime.made_by,
+            **({"gpu": torch.cuda.get_device_name()} if runtime.device == "cuda" else {}),
             "host": socket.gethostname(),
             "versions": library_versions(),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -22,7 +22,7 @@ from xlt_ray.config.checks.check_schedules import StageSize
 from xlt_ray.config.facts import Coverage
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.data.data_check import Sizes
-from xlt_ray.data.piece_check import TextShares
+from xlt_ray.data.piece_check import RowLengths, TextShares
 from xlt_ray.home import Home
 from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.store.lease import Lease, try_acquire
@@ -429,7 +429,7 @@ PLANNED = (
 
 def test_a_plan_has_documented_keys(xlt: Xlt, home: Home, file: Path) -> None:
     row = xlt("plan", str(file), "--json", *PLANNED).json
-    stages = row.pop("stages")
+    stages, forecast = row.pop("stages"), row.pop("forecast")
     assert row == {
         "name": "small", "trials": 3, "unique_stages": 7, "stages_naive": 9,
         "examples_naive": 3 * (96 + 80), "examples_shared": 96 + 3 * 80,
@@ -437,10 +437,15 @@ def test_a_plan_has_documented_keys(xlt: Xlt, home: Home, file: Path) -> None:
         "is_estimate": False, "coverage": [],
     }  # fmt: skip
     first, second = stages[:2]
-    assert {key: first[key] for key in first if key != "key"} == {
+    assert {key: first[key] for key in first if key not in ("key", "seconds", "memory_gib")} == {
         "kind": "intermediate", "label": "intermediate toy-paraphrase 96", "parent": None,
         "model": "toy:2x64", "trials": 3, "examples": 96, "in_store": False,
+        "gpu_memory_gib": 0.0,
     }  # fmt: skip
+    assert 0 < first["seconds"]["low"] < first["seconds"]["median"] < first["seconds"]["high"]
+    assert 0 < first["memory_gib"] <= forecast["memory_gib"] < 2
+    assert forecast["device"] == "CPU"
+    assert forecast["num_observations"] == 0
     assert (second["kind"], second["parent"]) == ("target", first["key"])
     assert not home.root.exists()
 
@@ -455,10 +460,15 @@ def test_a_plan_is_a_tree_with_its_totals(xlt: Xlt, home: Home, file: Path) -> N
     assert re.search(
         r"target toy-nli 80  [0-9a-f]{10}  trial 2  80 examples  \+ evaluate", result.out
     )
-    assert result.out.endswith(
+    lines = result.out.splitlines()
+    total = (
         "3 trials, 7 unique stages of 9; 336 examples instead of 528 (1.6 times fewer); "
-        "336 left to train\n"
+        "336 left to train"
     )
+    forecast = lines[lines.index(total) + 1 :]
+    assert any(line.startswith("  finish: ") for line in forecast)
+    assert any("longest trial" in line for line in forecast)
+    assert max(map(len, forecast)) <= 80
     assert not home.root.exists()
 
 
@@ -503,7 +513,7 @@ def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) ->
 def test_many_siblings_are_summed_up(xlt: Xlt, file: Path) -> None:
     assert "more target stages" not in xlt("plan", str(file), "search.seeds=4").out
     result = xlt("plan", str(file), "search.seeds=5")
-    assert result.out.count("target toy-nli") == 11
+    assert result.out.count("── target toy-nli") == 11
     assert "and 4 more target stages" in result.out
 
 
@@ -611,13 +621,14 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
         assert set().union(*parts(first)) == documented(verb)
     plan = xlt("plan", file, "--json").json
     parted = xlt("plan", file, "--explain", "0", "1", "--json").json
-    assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == documented(
-        "plan"
-    )
+    rows = (plan, plan["stages"][0], plan["forecast"], plan["forecast"]["finish_h"])
+    assert set().union(*rows, parted, parted["differences"][0]) == documented("plan")
     check = xlt("check", file, "search.trials=0", "--json").json
     covered = {field.name for field in dataclasses.fields(Coverage)}
     read = {
-        field.name for row in (Sizes, StageSize, TextShares) for field in dataclasses.fields(row)
+        field.name
+        for row in (Sizes, StageSize, TextShares, RowLengths)
+        for field in dataclasses.fields(row)
     }
     assert set().union(check, check["problems"][0], covered, read) == documented("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
