@@ -18,6 +18,7 @@ from pydantic import (
     ByteSize,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
@@ -173,9 +174,20 @@ class Search(ConfigModel):
     concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time, by default as many as fit on the cluster; an autoscaler starts nodes for
     all of them."""
+    cost_aware: bool = False
+    """Prefer configurations that go on from stages which earlier trials of this sweep make, where
+    that promises more improvement per example; for samplers that learn."""
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted keys with their values, blocks as in the file, for
     example ``{target.fusion: {method: dlfa, layer: 2}}``."""
+
+    @field_validator("cost_aware")
+    @classmethod
+    def _uses_scores(cls, cost_aware: bool, info: ValidationInfo) -> bool:
+        sampler = info.data.get("sampler", "tpe")
+        if cost_aware and not SAMPLERS[sampler].learns:
+            raise ValueError(f"needs a sampler that learns from scores, and {sampler} does not")
+        return cost_aware
 
     @property
     def most_seeds(self) -> int:

@@ -22,8 +22,9 @@ from xlt_ray.config.search_space import Assignment, ModelBounds, Value, draw
 from xlt_ray.config.seed_race import seed_levels, seed_rungs
 from xlt_ray.config.sweep import SweepSpec, completed
 from xlt_ray.errors import LedgerError
+from xlt_ray.ledger.cost_aware import cost_aware
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
-from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats
+from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats, ranking
 from xlt_ray.ledger.requests import BY_HAND, Request, requests_of
 from xlt_ray.ledger.sampler import (
     Configuration,
@@ -124,8 +125,8 @@ class PendingTrials:
     def update(self, trial: FrozenTrial) -> None:
         """A trial has started or ended."""
         if trial.state.is_finished():
-            is_complete = trial.state == TrialState.COMPLETE and trial.value is not None
-            value = trial.value if is_complete else math.nan
+            is_complete = trial.state == TrialState.COMPLETE
+            value = (trial.values or [math.nan])[0] if is_complete else math.nan
             self.results[configuration_of(trial)][repeat_of(trial)] = value
         if self._seeds == 1 or repeat_of(trial):
             return
@@ -288,8 +289,8 @@ class Ledger:
         """Lines about this start, for the user."""
         self.facts = 0
         """Number of the set of facts of trials from now on; 0 if there is none."""
-        self.keys_of: Callable[[Assignment, int], list[str]] = lambda *_: []
-        """Assignment and seed -> keys of the path that a new trial is added with."""
+        self.examples_of: Callable[[Assignment, int], dict[str, int]] = lambda *_: {}
+        """Assignment and seed -> key and examples of each stage on the path of a new trial."""
 
     # -- reading ----------------------------------------------------------------------
 
@@ -306,7 +307,8 @@ class Ledger:
 
     @property
     def is_maximized(self) -> bool:
-        return self.study.direction == StudyDirection.MAXIMIZE
+        """Of the first objective."""
+        return self.study.directions[0] == StudyDirection.MAXIMIZE
 
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)
@@ -399,6 +401,8 @@ class Ledger:
         elif number < search.trials and not self.is_exhausted:
             assignment = self._proposer.configuration(number, sweep, asked, model_bounds)
             self.is_exhausted = assignment is None
+            if assignment and search.cost_aware and number >= len(sweep.first_points):
+                assignment = self._cost_aware(assignment, sweep, model_bounds, pending)
         if assignment is not None:
             parameters = parameters_of(sweep, assignment, model_bounds)
             self._enqueue(parameters, configuration, 0, sweep, clone_of)
@@ -414,6 +418,39 @@ class Ledger:
         """How many of the points that people asked for have been asked."""
         clones = map(_clone_of, self.study.get_trials(deepcopy=False))
         return len({clone_of[0] for clone_of in clones if clone_of is not None})
+
+    def _cost_aware(
+        self,
+        proposal: Assignment,
+        sweep: SweepSpec,
+        model_bounds: ModelBounds,
+        pending: PendingTrials,
+    ) -> Assignment:
+        """A proposal, or the same on stages that earlier trials of this ledger make."""
+        search, trials = sweep.settings.search, self.study.get_trials(deepcopy=False)
+        assignments = {configuration_of(trial): assignment_of(trial) for trial in trials}
+        made = {
+            key
+            for trial in trials
+            if trial.state != TrialState.FAIL
+            for key in trial.user_attrs.get("path", ())
+        }
+
+        def num_missing(assignment: Assignment) -> int:
+            examples: dict[str, int] = {}
+            for repeat in range(seed_levels(search.seeds)[0]):
+                examples |= self.examples_of(assignment, search.training_seed + repeat)
+            return sum(number for key, number in examples.items() if key not in made)
+
+        ranked, others = ranking(pending.results, maximize=self.is_maximized)
+        return cost_aware(
+            proposal,
+            [assignments[configuration] for configuration in ranked],
+            [assignments[configuration] for configuration in others],
+            num_missing,
+            sweep.space,
+            model_bounds,
+        )
 
     def awaits_results(self, sweep: SweepSpec) -> bool:
         """Whether more trials may follow when running ones end."""
@@ -454,7 +491,7 @@ class Ledger:
         clone_of: list[Any] | None = None,
     ) -> None:
         attributes, assignment = identity(configuration, repeat, sweep), by_path(parameters)
-        path = self.keys_of(assignment, attributes["seed"])
+        path = [*self.examples_of(assignment, attributes["seed"])]
         attributes |= {"facts": self.facts, "path": path}
         if clone_of is not None:
             attributes[CLONE_OF] = clone_of

@@ -79,6 +79,24 @@ def contenders(results: Results, rungs: Sequence[Rung], *, maximize: bool) -> fr
     )
 
 
+def ranking(results: Results, *, maximize: bool) -> tuple[list[int], list[int]]:
+    """Configurations with a result by their mean over all of them, the best first; and the others.
+
+    >>> ranking({0: {0: 0.7}, 1: {0: 0.9, 1: None}, 2: {0: None}}, maximize=True)
+    ([1, 0], [2])
+    """
+    means: dict[int, float] = {}
+    for configuration, repeats in results.items():
+        values = [
+            value for value in repeats.values() if value is not None and not math.isnan(value)
+        ]
+        if values:
+            means[configuration] = statistics.fmean(values)
+    sign = -1.0 if maximize else 1.0
+    ranked = sorted(means, key=lambda configuration: (sign * means[configuration], configuration))
+    return ranked, [configuration for configuration in results if configuration not in means]
+
+
 def _mean(repeats: Mapping[int, float | None], num_seeds: int) -> float | None:
     """Over the first seeds: NaN if one of them has no result, else None if one has not ended."""
     values = (repeats.get(repeat) for repeat in range(num_seeds))

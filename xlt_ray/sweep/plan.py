@@ -158,9 +158,9 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
     """
     known = [] if ledger is None else ledger.trials()
     finished = {view.number for view in known if view.is_finished}
-    rehearsed = rehearsal(sweep, ledger)
+    rehearsed, planner = rehearsal(sweep, ledger), Planner(sweep, facts)
+    rehearsed.examples_of = planner.examples
     asked_trials = sorted(_asked_trials(rehearsed, sweep, facts), key=lambda trial: trial.number)
-    planner = Planner(sweep, facts)
     trials = tuple(
         PlannedTrial(
             asked_trial.number,

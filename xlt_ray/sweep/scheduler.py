@@ -213,7 +213,7 @@ class TrialScheduler:
         self._is_stored = patient(store.__contains__, reporter.warned)
         self._confirm_ownership = confirm_ownership
         self._planner = Planner(sweep, facts)
-        ledger.keys_of = self._planner.keys
+        ledger.examples_of = self._planner.examples
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self.reused_from: dict[str, Mapping[str, str]] = {}

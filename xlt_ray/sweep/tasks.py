@@ -194,9 +194,10 @@ class Planner:
             sizes=self.sweep.sizes,
         )
 
-    def keys(self, assignment: Assignment, seed: int) -> list[str]:
-        """Keys of all stages that a trial makes or reuses."""
-        return [stage.key for stage in stages_to_run(self.path(self.trial(assignment), seed))]
+    def examples(self, assignment: Assignment, seed: int) -> dict[str, int]:
+        """Keys of all stages that a trial makes or reuses, each with its examples."""
+        path = self.path(self.trial(assignment), seed)
+        return {stage.key: stage.num_examples for stage in stages_to_run(path)}
 
     def config_and_path(self, view: TrialView) -> tuple[dict[str, Any], StagePath]:
         """The resolved configuration of a trial as the ledger has it, and its path."""

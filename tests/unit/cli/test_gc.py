@@ -161,7 +161,7 @@ def test_every_stage_on_the_path_of_an_unfinished_trial_stays(
     """Another sweep made it, or the driver died between its commit and the note in the ledger."""
     sweep = sweep_from(TEXT.replace("name: small", "name: other"), "search.seeds=3")
     ledger = open_ledger(home, sweep)
-    ledger.keys_of = lambda *_: [STAGES["nobody"].key]
+    ledger.examples_of = lambda *_: {STAGES["nobody"].key: 1}
     for _ in range(2):
         assert ledger.ask(sweep, lambda _: {}) is not None
     if not is_asked:
@@ -171,7 +171,7 @@ def test_every_stage_on_the_path_of_an_unfinished_trial_stays(
     freed = row("--all-but-best", "--yes")
     assert STAGES["nobody"] in store
     assert any("an unfinished trial needs it" in kept["why"] for kept in freed["stays"])
-    ledger.keys_of = lambda *_: ["other"]
+    ledger.examples_of = lambda *_: {"other": 1}
     while ledger.ask(sweep, lambda _: {}) is not None:
         pass
     for number in ledger.running():
@@ -185,7 +185,7 @@ def test_a_retry_keeps_the_path_of_the_trial_that_failed(
 ) -> None:
     sweep = sweep_from(TEXT.replace("name: small", "name: other"))
     ledger = open_ledger(home, sweep)
-    ledger.keys_of = lambda *_: [STAGES["nobody"].key]
+    ledger.examples_of = lambda *_: {STAGES["nobody"].key: 1}
     assert ledger.ask(sweep, lambda _: {}) is not None
     ledger.tell_failed(0, "bug", "at once")
     ledger.enqueue_failed()

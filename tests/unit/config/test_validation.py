@@ -31,6 +31,8 @@ ReadSweep = Callable[..., SweepSpec]
          "unknown key; did you mean first?"),
         ("  trials: 2", "  trials: 2\n  seeds: {race: {first: 8}}", 9, "search.seeds.race",
          "most must be above first, which is 8"),
+        ("  trials: 2", "  trials: 2\n  sampler: random\n  cost_aware: true", 10,
+         "search.cost_aware", "needs a sampler that learns from scores, and random does not"),
         ("  trials: 2", "  seeds: 2", 7, "search.trials", "is missing; configurations to try"),
         ("model: toy:2x64", "modle: x", 3, "modle", "did you mean model?"),
         ("model: toy:2x64", "model: {nme: x}", 3, "model.nme", "did you mean name?"),

@@ -67,7 +67,7 @@ class QuotaSweep:
 
     def ask(self) -> tuple[AskedTrial, StagePath]:
         planner = Planner(self.sweep, self.facts)
-        self.ledger.keys_of = planner.keys
+        self.ledger.examples_of = planner.examples
         asked_trial = self.ledger.ask(self.sweep, planner.facts.model_bounds)
         assert asked_trial is not None
         trial = self.sweep.trial_of(asked_trial.assignment, lambda _: {})
