@@ -78,9 +78,9 @@ def test_on_a_gpu_the_state_is_there() -> None:
         )  # fmt: skip
         return found.process / 2**30, found.gpu / 2**30
 
-    one = gib(precision="bf16-mixed")
+    single = gib(precision="bf16-mixed")
     # 16 bytes for each of 560 million parameters; the batch comes on top.
-    assert 8.3 < one[1] < 14
+    assert 8.3 < single[1] < 14
     split = gib(precision="bf16-mixed", workers=4, zero_stage=3)
-    assert split[1] < one[1] / 2
-    assert gib(precision="bf16", workers=4, zero_stage=2, offload="optimizer")[1] < one[1] / 2
+    assert split[1] < single[1] / 2
+    assert gib(precision="bf16", workers=4, zero_stage=2, offload="optimizer")[1] < single[1] / 2
