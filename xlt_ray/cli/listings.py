@@ -69,7 +69,9 @@ def status_row(ledger: Ledger) -> Row:
 def _seconds_left(ledger: Ledger) -> float | None:
     """Until the sweep ends, as its living driver last said; None if that is unknown."""
     heartbeat = ledger.heartbeat
-    if heartbeat is None or heartbeat.driver != ledger.driver or heartbeat.left_s is None:
+    if heartbeat is None or heartbeat.left_s is None:
+        return None
+    if not ledger.driver or heartbeat.driver != ledger.driver:
         return None
     return max(heartbeat.left_s - (time.time() - heartbeat.time), 0.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import re
+import time
 import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -123,7 +124,9 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
+        "seconds_left": None,
         "left_nodes": [],
+        "by_hand": [],
         "problem": None,
     }  # fmt: skip
     assert xlt("status", "small", "--json").json == [row]
@@ -189,6 +192,8 @@ def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None
         assert "running" in xlt("status").out
         load_ledger(small, "small").note("left_nodes", ["10.0.0.3 (1a2b3c4d)"])
         assert "running without node 10.0.0.3 (1a2b3c4d)" in xlt("status").out
+        load_ledger(small, "small").record_heartbeat(time.time(), 7200.0)
+        assert "(1a2b3c4d), about 2 h 0 min left" in xlt("status").out
     assert not xlt("status", "--json").json[0]["is_running"]
 
 
@@ -199,7 +204,7 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     assert set(rows[0]) == {
         "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
         "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
-        "facts", "commit", "versions", "evidence", "supervision",
+        "facts", "by_hand", "commit", "versions", "evidence", "supervision",
     }  # fmt: skip
     assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}
     assert rows[0]["dev_scores"] == {"toy-nli": {"qaa": {"accuracy": 0.75}}}
@@ -506,7 +511,7 @@ def test_a_plan_says_where_a_ladder_would_share(xlt: Xlt, file: Path) -> None:
 
 def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) -> None:
     result = xlt("plan", str(file), "search={trials: 3, sampler: tpe}")
-    assert "estimate: the sampler" in result.out
+    assert "estimate: later trials depend on the scores" in result.out
     assert "estimate: " not in xlt("plan", str(file)).out
 
 

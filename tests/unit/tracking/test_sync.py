@@ -76,6 +76,9 @@ class Server:
             self.note_answer()
         self.take(status)
 
+    def show_time_left(self, text: str) -> None:
+        self.take(text)
+
     def find_or_make(self, view: TrialView) -> Any:
         self.take(("find", view.number))
         run_id = self.run_ids.setdefault(view.number, f"run {view.number}")
@@ -366,3 +369,18 @@ def test_the_driver_fetches_the_runs_that_its_ledger_does_not_know(
         flushed(syncing)
         assert syncing.replies().runs == {1: "b", 2: "c", 3: "run 3"}
         assert syncing.replies().runs == {}
+
+
+def test_the_time_left_is_shown_while_the_sweep_runs_and_an_outage_skips_it(server: Server) -> None:
+    with sync_to(server) as syncing:
+        syncing.show_time_left("about 3 min left")
+        wait_for(lambda: "about 3 min left" in server.arrived)
+        server.outages = [True]
+        syncing.show_time_left("about 2 min left")
+        wait_for(lambda: not server.outages)
+        syncing.show_time_left("about 1 min left")
+        wait_for(lambda: "about 1 min left" in server.arrived)
+        syncing.end(NOTHING, "FINISHED")
+        flushed(syncing)
+    assert server.arrived[-1] == "FINISHED"
+    assert "about 2 min left" not in server.arrived
