@@ -77,24 +77,26 @@ def new_canvas(
     Its axes are one, or an array of ``columns`` side by side, in ``rows`` below each other.
     """
     import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         figure = Canvas(figsize=(width, height))
-        FigureCanvasAgg(figure)
         yield figure, figure.subplots(rows, columns)
 
 
 def rendered(canvas: Any) -> tuple[bytes, bytes]:
     """A drawn canvas as SVG and PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     svg, png = io.BytesIO(), io.BytesIO()
-    canvas.savefig(svg, format="svg", metadata=dict.fromkeys(_SVG_METADATA))
-    # Places stay as they are: making a layout draws everything once more.
+    # savefig would draw each once more beforehand, to find places that stay as they are.
+    FigureCanvasSVG(canvas).print_svg(svg, metadata=dict.fromkeys(_SVG_METADATA))
     canvas.set_layout_engine("none")
-    canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    canvas.set_dpi(200)
+    FigureCanvasAgg(canvas).print_png(png, metadata={"Software": None})
     # The document type is an address elsewhere, and browsers need none.
     drawing = svg.getvalue()
     return drawing[drawing.index(b"<svg") :], png.getvalue()

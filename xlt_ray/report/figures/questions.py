@@ -243,11 +243,14 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
                 axes.set_axis_off()
                 continue
             _draw_models(axes, marks, each.name, table)
+            placed = [mark for mark in marks if mark.place is not None]
+            if placed:
+                lows, highs = zip(*(mark.interval(each.name) for mark in placed), strict=True)
+                inks = [colors[mark.line] for mark in placed]
+                axes.vlines([mark.place for mark in placed], lows, highs, color=inks, lw=0.8)
             for mark in marks:
-                low, high = mark.interval(each.name)
-                if mark.place is not None:
-                    axes.vlines(mark.place, low, high, color=colors[mark.line], lw=0.8)
-                elif mark.line in whole:
+                if mark.place is None and mark.line in whole:
+                    low, high = mark.interval(each.name)
                     axes.axhspan(low, high, color=colors[mark.line], alpha=0.1, lw=0)
             for line in whole:
                 values = [mark.values[each.name] for mark in marks if mark.line == line]
