@@ -58,7 +58,7 @@ HEAVY = {
     "tokenizers": {"data", "modeling"},
     "safetensors": {"store", "modeling", "training"},
     "datasets": {"data"},
-    "scipy": {"data", "report"},
+    "scipy": {"data", "ledger", "report"},
     "sklearn": {"data"},
     "seqeval": {"data"},
     "pandas": {"report"},

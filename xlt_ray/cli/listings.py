@@ -21,6 +21,7 @@ from xlt_ray.ledger import (
     Standing,
     TrialView,
     failure_lines,
+    front_of,
 )
 from xlt_ray.store.record import Score
 from xlt_ray.store.store import StageStore
@@ -34,7 +35,7 @@ Row = dict[str, Any]
 
 def unreadable_row(name: str, problem: str) -> Row:
     """:func:`status_row` of a sweep whose ledger cannot be read."""
-    unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None}
+    unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None, "front": []}
     state: Row = {"is_running": False, "seconds_left": None, "left_nodes": [], "by_hand": []}
     return {"name": name, **unknown, **state, "problem": problem}
 
@@ -58,6 +59,14 @@ def status_row(ledger: Ledger) -> Row:
             "trial": best.trial.number,
             "params": dict(best.trial.assignment),
         },
+        "front": [
+            {
+                "configuration": point.configuration,
+                "objectives": dict(point.objectives),
+                "seeds": point.num_seeds,
+            }
+            for point in front_of(views, ledger.sweep)
+        ],
         "is_running": bool(ledger.driver),
         "seconds_left": _seconds_left(ledger),
         "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
@@ -98,6 +107,8 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
         **_fields(view, "configuration", "repeat", "seed"),
         "params": dict(view.assignment),
         "objective": view.objective,
+        "further_objectives": list(view.further),
+        "violated": list(view.violated),
         "scores": scores["test"],
         "dev_scores": scores["dev"],
         "evidence": evidence,

@@ -194,7 +194,7 @@ def outcome(view: TrialView) -> str:
 
 def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
     """Print what a run did, its best result, and which commands come next."""
-    from xlt_ray.ledger import STANDINGS, mixed_facts, standings
+    from xlt_ray.ledger import STANDINGS, front_of, mixed_facts, standings
 
     states = [*standings(summary.trials).values()]
     has_trained = summary.num_new_stages or summary.num_stopped_early
@@ -218,8 +218,16 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
             f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
             + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
         )
+        for point in front_of(summary.trials, sweep.resolved()):
+            typer.echo(f"Pareto front: {point}")
         if mixed := mixed_facts(summary.trials):
             typer.echo(f"warning: {mixed}")
+    elif any(trial.violated for trial in summary.trials):
+        typer.echo(
+            "no configuration keeps all constraints, so none is selected; relax them in a sweep of "
+            "another name, which reuses the trainings, or name a trial: "
+            f"xlt export {sweep.name} DIR --trial N"
+        )
     if summary.is_whole_space and summary.is_finished:
         num_tried = len({trial.configuration for trial in summary.trials})
         typer.echo(

@@ -52,6 +52,12 @@ def status(
         empty=f"no sweeps in {home.root}",
     )
     for row in rows:
+        for point in row["front"]:
+            values = (f"{name} {shown_number(v)}" for name, v in point["objectives"].items())
+            typer.echo(
+                f"{row['name']}: Pareto front: configuration {point['configuration']}: "
+                + ", ".join(values)
+            )
         for line in (*row["failures"], *(f"by hand: {done}" for done in row["by_hand"])):
             typer.echo(f"{row['name']}: {line}")
 
@@ -137,7 +143,16 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 shown_number(row["objective"]),
                 *(row[name] or "" for name in supervision),
                 " · ".join(_made(stage, row["number"], ledger.name) for stage in row["stages"]),
-                "; ".join(filter(None, (row["by_hand"], row["cause"], _notes(row["evidence"])))),
+                "; ".join(
+                    filter(
+                        None,
+                        (
+                            row["by_hand"],
+                            row["cause"],
+                            _notes(row["evidence"], row["violated"]),
+                        ),
+                    )
+                ),
             ]
             for row, labels in zip(rows, values, strict=True)
         ],
@@ -146,10 +161,13 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     )
 
 
-def _notes(evidence: dict[str, dict[str, Any]]) -> str:
-    """Languages with nearly one prediction for all items, and those where ``max_length`` cuts more
-    than one example in a hundred."""
-    notes: dict[str, list[str]] = {"≡ one prediction for all": [], "cut by max_length": []}
+def _notes(evidence: dict[str, dict[str, Any]], violated: list[str]) -> str:
+    """Violated constraints, languages with nearly one prediction for all items, and those where
+    ``max_length`` cuts more than one example in a hundred."""
+    notes: dict[str, list[str]] = {"violates": violated} | {
+        "≡ one prediction for all": [],
+        "cut by max_length": [],
+    }
     constant, cut = notes.values()
     for by_language in evidence.values():
         for language, row in by_language.items():

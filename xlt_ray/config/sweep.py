@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     ByteSize,
+    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -26,6 +28,12 @@ from pydantic import (
 )
 
 from xlt_ray.config.first_points import misplaced, read_point
+from xlt_ray.config.measures import (
+    ConstraintText,
+    constraint,
+    measure_name,
+    measure_named,
+)
 from xlt_ray.config.methods import ConfigModel
 from xlt_ray.config.places import place_faults, with_absolute_paths
 from xlt_ray.config.progress_settings import ProgressSettings
@@ -44,7 +52,7 @@ from xlt_ray.config.search_space import (
     split_space,
 )
 from xlt_ray.config.seed_race import NumberOrRace, num_trials, seed_levels, seed_rungs
-from xlt_ray.config.trial import TrialSpec, each_once
+from xlt_ray.config.trial import Target, TrialSpec, each_once
 from xlt_ray.config.validation import explain_errors
 from xlt_ray.config.yaml import Document, Overrides, read_document
 from xlt_ray.errors import SpecError, SpecErrors
@@ -77,6 +85,7 @@ def shown_bytes(num_bytes: float) -> str:
     return f"{num_bytes:.3g} {_PREFIXES[-1]}B"
 
 
+DEFAULT_SOURCE = str(Target.model_fields["source_language"].default)
 SEARCHABLE = ("model", "align", "intermediate", "target", "few_shot", "evaluate")
 
 _DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
@@ -84,12 +93,13 @@ _DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
-def selection_rule(objective: Mapping[str, Any], source: str = "the source language") -> str:
-    """How a sweep selects its best configuration.
+def selection_rule(sweep: Mapping[str, Any], source: str = "the source language") -> str:
+    """How a resolved sweep selects its best configuration.
 
-    >>> selection_rule({"metric": "accuracy", "languages": "target"})
+    >>> selection_rule({"objective": {"metric": "accuracy", "languages": "target"}})
     'chosen by accuracy on the dev sets of the target languages'
     """
+    objective = sweep["objective"]
     languages = objective["languages"]
     names = languages if isinstance(languages, str) else ", ".join(languages)
     where = {
@@ -97,7 +107,34 @@ def selection_rule(objective: Mapping[str, Any], source: str = "the source langu
         "target": "dev sets of the target languages",
         "all": "dev sets of all languages",
     }.get(names, f"dev sets of {names}")
-    return f"chosen by {objective['metric']} on the {where}"
+    rule = f"chosen by {objective['metric']} on the {where}"
+    if also := objective.get("also"):
+        rule += f" among the Pareto front with {', '.join(also)}"
+    if constraints := sweep.get("constraints"):
+        rule += f", where {' and '.join(constraints)}"
+    return rule
+
+
+def modes_of(objective: Mapping[str, Any]) -> list[str]:
+    """``max`` or ``min`` of every objective of a resolved sweep.
+
+    >>> modes_of({"mode": "max", "also": ["worst_language", "gpu_hours"]})
+    ['max', 'max', 'min']
+    """
+    mode = str(objective["mode"])
+    also = (measure_named(name) for name in objective["also"])
+    return [mode, *(mode if measure.is_score else "min" for measure in also)]
+
+
+def reads_target_labels(resolved: Mapping[str, Any]) -> bool:
+    """Whether objectives or constraints read labels of target languages."""
+    objective, target = resolved["objective"], resolved["space"].get("target") or {}
+    source = None if "choice" in target else target.get("source_language", DEFAULT_SOURCE)
+    names = [*objective.get("also", ())]
+    names += [constraint(text).measure for text in resolved.get("constraints", ())]
+    return objective["languages"] != "source" or any(
+        measure_named(name, source).reads_targets for name in names
+    )
 
 
 def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
@@ -131,10 +168,32 @@ class Objective(ConfigModel):
             raise ValueError("an objective that reads test scores selects on the test set; use dev")
         return split
 
+    also: tuple[Annotated[str, BeforeValidator(measure_name)], ...] = ()
+    """Further objectives, as ``objective: [{metric: ...}, worst_language, gpu_hours]`` names them:
+    scores are to be high, as ``mode`` says, and costs low. The first objective selects."""
+
     _each_once = field_validator("languages")(each_once)
 
+    @field_validator("also")
+    @classmethod
+    def _others_once(cls, also: tuple[str, ...]) -> Any:
+        return each_once(also) if also else also
 
-SamplerName = Literal["tpe", "random", "grid"]
+
+def _first_and_others(objective: Any) -> Any:
+    """A list of objectives as the first one with the names of the others."""
+    if not isinstance(objective, list | tuple):
+        return objective
+    first, *others = objective or [None]
+    first = {} if first == "source" else first
+    if not isinstance(first, Mapping):
+        raise ValueError(
+            "the first of several objectives must be source or a block such as {metric: accuracy}"
+        )
+    return {**first, "also": others}
+
+
+SamplerName = Literal["tpe", "gp", "nsgaii", "random", "qmc", "grid"]
 
 
 @dataclass(frozen=True)
@@ -151,8 +210,11 @@ class Sampler:
 SAMPLERS: Mapping[str, Sampler] = {
     sampler.name: sampler
     for sampler in (
-        Sampler("tpe", "xlt_ray.ledger.sampler:tpe", learns=True),
+        Sampler("tpe", "xlt_ray.ledger.samplers:tpe", learns=True),
+        Sampler("gp", "xlt_ray.ledger.samplers:gp", learns=True),
+        Sampler("nsgaii", "xlt_ray.ledger.samplers:NsgaII", learns=True),
         Sampler("random", "optuna.samplers:RandomSampler"),
+        Sampler("qmc", "xlt_ray.ledger.samplers:Qmc"),
         # Goes through the space in order, and draws only around points to try first.
         Sampler("grid", "optuna.samplers:RandomSampler"),
     )
@@ -160,8 +222,10 @@ SAMPLERS: Mapping[str, Sampler] = {
 
 
 class Search(ConfigModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+
     sampler: SamplerName = "tpe"
-    """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
+    """How configurations are chosen, see docs/search.md#samplers."""
     trials: int = Field(ge=1)
     """Configurations to try; a grid ends earlier when it is complete."""
     seeds: NumberOrRace = 1
@@ -180,6 +244,9 @@ class Search(ConfigModel):
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted keys with their values, blocks as in the file, for
     example ``{target.fusion: {method: dlfa, layer: 2}}``."""
+    from_: tuple[str, ...] = Field(default=(), alias="from")
+    """Sweeps of this home whose finished trials the sampler knows from the beginning, as far as
+    this sweep would make the same stages. They do not count as trials of this sweep."""
 
     @field_validator("cost_aware")
     @classmethod
@@ -264,7 +331,15 @@ class Settings(ConfigModel):
     """The part of a sweep file that is not searched over."""
 
     name: str
-    objective: Objective = Objective()
+    objective: Annotated[
+        Objective,
+        BeforeValidator(
+            _first_and_others,
+            json_schema_input_type=Objective | tuple[Objective | str, *tuple[str, ...]],
+        ),
+    ] = Objective()
+    constraints: tuple[ConstraintText, ...] = ()
+    """Bounds that the selected configuration keeps, for example ``[en >= 0.8, gpu_hours <= 4]``."""
     search: Search
     early_stop: AshaStop | None = None
     resources: Resources = Resources()
@@ -308,15 +383,22 @@ class SweepSpec:
         changed = getattr(self.settings, block).model_copy(update={name: value})
         return replace(self, settings=self.settings.model_copy(update={block: changed}))
 
-    @property
+    @cached_property
     def is_oracle(self) -> bool:
-        """Whether the objective reads target-language labels."""
-        return self.settings.objective.languages != "source"
+        """Whether objectives or constraints read target-language labels."""
+        return reads_target_labels(self.resolved())
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what further objectives and constraints measure."""
+        constrained = (each.measure for each in self.settings.constraints)
+        return tuple(dict.fromkeys([*self.settings.objective.also, *constrained]))
 
     @property
     def is_judged_by_oracle(self) -> bool:
         """Whether early stopping reads them, too."""
-        return self.settings.early_stop is not None and self.is_oracle
+        is_oracle = self.settings.objective.languages != "source"
+        return self.settings.early_stop is not None and is_oracle
 
     @property
     def has_few_shot(self) -> bool:
@@ -414,6 +496,30 @@ def sweep_of(document: Document) -> SweepSpec:
         document.error(problem, key=key, remedy=remedy)
         for key, problem, remedy in (*settings.resources.faults(), *place_faults(settings.places))
     ]
+    if settings.name in settings.search.from_:
+        problems.append(
+            document.error(
+                "a sweep cannot start from itself",
+                key="search.from",
+                remedy="to continue a sweep run it again; to start anew give this one another name",
+            )
+        )
+    if settings.objective.also and len(seed_levels(settings.search.seeds)) > 1:
+        problems.append(
+            document.error(
+                "a race of seeds compares configurations by one objective",
+                key="search.seeds",
+                remedy="give a number, or one objective and constraints",
+            )
+        )
+    if settings.early_stop is not None and settings.objective.also:
+        problems.append(
+            document.error(
+                "a training that is behind in one objective may be ahead in another at its end",
+                key="early_stop",
+                remedy="leave it out, or give one objective and constraints",
+            )
+        )
     sweep = SweepSpec(settings, space)
     if settings.search.sampler == "grid":
         problems += not_listable(space)

@@ -40,7 +40,8 @@ def explain_errors(
         field = owner.model_fields.get(steps[-1]) if steps else None
         members = _members(field.annotation) if field else []
         if kind == "extra_forbidden":
-            known = [*owner.model_fields, *(also if len(steps) == 1 else ())]
+            names = [field.alias or name for name, field in owner.model_fields.items()]
+            known = [*names, *(also if len(steps) == 1 else ())]
             is_close = difflib.get_close_matches(steps[-1], known, cutoff=_CLOSE)
             remedy = ("" if is_close else _elsewhere(steps[-1])) or nearest(steps[-1], known)
             explained = document.error("unknown key", key=key, remedy=remedy)

@@ -20,6 +20,7 @@ from xlt_ray.ledger.access import (
     open_ledger,
     sweep_of_ledger,
 )
+from xlt_ray.ledger.front import FrontPoint, front_of
 from xlt_ray.ledger.halving import Halving
 from xlt_ray.ledger.ledger import (
     Ledger,

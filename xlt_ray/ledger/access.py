@@ -27,7 +27,7 @@ from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.ledger.ledger import Ledger
 from xlt_ray.ledger.made_with import MadeWith, begin
 from xlt_ray.ledger.requests import set_by_hand
-from xlt_ray.ledger.sampler import quiet
+from xlt_ray.ledger.sampler import directions_of, quiet
 from xlt_ray.store.canonical import differences
 from xlt_ray.store.lease import Holder, find_holder, try_acquire
 from xlt_ray.store.storage import Storage
@@ -163,13 +163,12 @@ def open_ledger(
     url = sweep.settings.places.ledger
     _refuse_other_place(home, name, url)
     home.ledgers.mkdir(parents=True, exist_ok=True)
-    mode = sweep.settings.objective.mode
     set_aside = mend(home.ledger_journal(name)) if url is None else None
     with _opening(home, name, url) as storage:
         study = optuna.create_study(
             study_name=name,
             storage=storage,
-            direction="maximize" if mode == "max" else "minimize",
+            directions=directions_of(sweep),
             load_if_exists=True,
         )
     if url is not None:

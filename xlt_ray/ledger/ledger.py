@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -20,16 +21,18 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.config.search_space import Assignment, ModelBounds, Value, draw
 from xlt_ray.config.seed_race import seed_levels, seed_rungs
-from xlt_ray.config.sweep import SweepSpec, completed
+from xlt_ray.config.sweep import SweepSpec, completed, modes_of
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.cost_aware import cost_aware
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
+from xlt_ray.ledger.observations import IMPORTED, Observation
 from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats, ranking
 from xlt_ray.ledger.requests import BY_HAND, Request, requests_of
 from xlt_ray.ledger.sampler import (
     Configuration,
     Proposer,
     configuration_from,
+    directions_of,
     identity,
     parameters_of,
     quiet,
@@ -337,8 +340,18 @@ class Ledger:
 
     def best(self) -> Winner | None:
         """What the sweep selects; None before any trial is complete."""
-        seeds, mode = self.sweep["search"]["seeds"], self.sweep["objective"]["mode"]
-        return winner(self.trials(), seeds, mode)
+        sweep = self.sweep
+        return winner(self.trials(), sweep["search"]["seeds"], *modes_of(sweep["objective"]))
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """The sweeps whose trials the sampler knows."""
+        keys = (key.partition(":") for key in self.study.user_attrs)
+        return tuple(name for kind, _, name in keys if kind == IMPORTED)
+
+    def keep_observations(self, name: str, observations: Sequence[Observation]) -> None:
+        """Note what the sampler knows of the sweep ``name`` from now on."""
+        self.note(f"{IMPORTED}:{name}", [asdict(each) for each in observations])
 
     def contenders(self) -> frozenset[int]:
         """Configurations that may get further seeds, if the sweep races seeds."""
@@ -625,12 +638,27 @@ class Ledger:
         run_ids = {str(number): late[number] for number in numbers if number in late}
         self.note(f"{LATE_RUNS}:{first}", run_ids)
 
-    def tell_complete(self, number: int, objective: float) -> None:
-        """End a trial with its objective; a NaN objective is a failure."""
-        if math.isnan(objective):
+    def tell_complete(
+        self,
+        number: int,
+        objective: float,
+        further: Sequence[float] = (),
+        constraints: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """End a trial with its objectives; one that is NaN is a failure.
+
+        Args:
+            further: values of the objectives after the first.
+            constraints: as :attr:`~xlt_ray.ledger.views.TrialView.constraints`.
+        """
+        if any(map(math.isnan, (objective, *further, *constraints.values()))):
             self.tell_failed(number, "nan", "the objective is not a number")
-        else:
-            self._tell(number, TrialState.COMPLETE, objective)
+            return
+        trial_id = self._trial(number)._trial_id
+        for name, excess in constraints.items():
+            # `Trial.set_constraint` ignores what a driver that died wrote before.
+            self.study._storage.set_trial_system_attr(trial_id, f"constraints:{name}", excess)
+        self._tell(number, TrialState.COMPLETE, [objective, *further])
 
     def tell_pruned(self, number: int, *, by_hand: bool = False) -> None:
         """End a trial that was stopped early; its last reported value counts."""
@@ -678,8 +706,8 @@ class Ledger:
             }
         return self._late_runs
 
-    def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
-        self.study.tell(number, value, state=state, skip_if_finished=True)
+    def _tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
+        self.study.tell(number, values, state=state, skip_if_finished=True)
         self._live.pop(number, None)
         if self._pending is not None:
             self._pending.update(self._frozen(number))
@@ -704,11 +732,11 @@ def rehearsal(sweep: SweepSpec, ledger: Ledger | None = None) -> Ledger:
     scores: always for grid, random and the points of ``search.first``; tpe uses today's scores.
     """
     with quiet():
-        study = optuna.create_study(
-            study_name=sweep.name,
-            direction="maximize" if sweep.settings.objective.mode == "max" else "minimize",
-        )
+        study = optuna.create_study(study_name=sweep.name, directions=directions_of(sweep))
     if ledger is not None:
+        for key, value in ledger.study.user_attrs.items():
+            if key.partition(":")[0] == IMPORTED:
+                study.set_user_attr(key, value)
         study.add_trials(ledger.study.get_trials(deepcopy=False))
         study.set_user_attr(BY_HAND, ledger.study.user_attrs.get(BY_HAND, []))
     return Ledger(study, sweep.name)

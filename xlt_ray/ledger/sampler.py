@@ -13,13 +13,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from pkgutil import resolve_name
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import optuna
 from optuna.distributions import (
     CategoricalDistribution,
     FloatDistribution,
-    IntDistribution,
 )
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -28,7 +27,6 @@ from xlt_ray.config.first_points import has
 from xlt_ray.config.search_space import (
     Assignment,
     Choice,
-    FloatRange,
     IntRange,
     ModelBounds,
     SearchParameter,
@@ -38,7 +36,9 @@ from xlt_ray.config.search_space import (
     extremes,
     grid,
 )
-from xlt_ray.config.sweep import SAMPLERS, SweepSpec
+from xlt_ray.config.sweep import SAMPLERS, SweepSpec, modes_of
+from xlt_ray.ledger.distributions import distribution_of
+from xlt_ray.ledger.observations import observed_trials
 from xlt_ray.ledger.views import points_of
 
 
@@ -51,15 +51,23 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def directions_of(sweep: SweepSpec) -> list[Literal["maximize", "minimize"]]:
+    """The directions of the objectives, as a study has them."""
+    modes = modes_of(sweep.settings.objective.model_dump())
+    return ["maximize" if mode == "max" else "minimize" for mode in modes]
+
+
 class StudyView:
     """A study as samplers read it.
 
-    What TPE notes in it for other processes is dropped, and trials that were stopped early are
-    compared by the number of their evaluations instead of examples.
+    What samplers note in it for other processes is dropped, trials that were stopped early are
+    compared by the number of their evaluations instead of examples, and trials of the sweeps of
+    ``search.from`` come before its own.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: Study, sweep: SweepSpec) -> None:
         self._study = study
+        self.sweep = sweep
         self._storage = _NoStorage()
 
     def __getattr__(self, name: str) -> Any:
@@ -67,7 +75,8 @@ class StudyView:
 
     @cached_property
     def _trials(self) -> list[FrozenTrial]:
-        return [_by_evaluations(trial) for trial in self._study.get_trials(deepcopy=False)]
+        own = (_by_evaluations(trial) for trial in self._study.get_trials(deepcopy=False))
+        return [*observed_trials(self._study.user_attrs), *own]
 
     def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
         return self._get_trials(deepcopy, states)
@@ -96,6 +105,11 @@ def _by_evaluations(trial: FrozenTrial) -> FrozenTrial:
 
 class _NoStorage:
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None: ...
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None: ...
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return {}
 
 
 Configuration = frozenset[tuple[str, Value]]
@@ -182,10 +196,10 @@ def _drawn(
     Args:
         within: values of some parameters, which are kept.
     """
-    sampler, view = sampler_for(sweep, number), cast(Study, StudyView(study))
+    sampler, view = sampler_for(sweep, number), cast(Study, StudyView(study, sweep))
 
     def drawn() -> Assignment:
-        draft = Draft(view, sampler)
+        draft = Draft(view, sampler, number)
 
         def pick(parameter: SearchParameter) -> Value:
             return within[parameter.path] if parameter.path in within else draft.suggest(parameter)
@@ -198,7 +212,7 @@ def _drawn(
         sampler = optuna.samplers.RandomSampler(seed=_seed_of(sweep, number))
     for _ in range(RANDOM_DRAWS):
         yield drawn()
-    draft = Draft(view, sampler)
+    draft = Draft(view, sampler, number)
 
     def values(parameter: SearchParameter) -> Sequence[Value]:
         distribution = parameter.distribution
@@ -215,7 +229,9 @@ def _drawn(
 class Draft:
     """A trial outside the study, for which a sampler suggests values as for one of the study."""
 
-    def __init__(self, study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> None:
+    def __init__(
+        self, study: optuna.Study, sampler: optuna.samplers.BaseSampler, configuration: int
+    ) -> None:
         self._study = study
         self._sampler = sampler
         self._trial = FrozenTrial(
@@ -227,7 +243,7 @@ class Draft:
             datetime_complete=None,
             params={},
             distributions={},
-            user_attrs={},
+            user_attrs={"configuration": configuration},
             system_attrs={},
             intermediate_values={},
         )
@@ -252,14 +268,6 @@ def sampler_for(sweep: SweepSpec, configuration: int) -> optuna.samplers.BaseSam
     return sampler
 
 
-def tpe(seed: int) -> optuna.samplers.TPESampler:
-    """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
-
-    An ask takes some 25 ms for every thousand finished trials.
-    """
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-
-
 def _seed_of(sweep: SweepSpec, configuration: int) -> int:
     # By the number of the configuration, not by process or time: a continued sweep draws what an
     # uninterrupted one would, and so does one that stops trials early.
@@ -277,19 +285,6 @@ def suggest(trial: Trial, parameter: SearchParameter) -> Value:
     return trial.suggest_int(
         name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
     )
-
-
-def distribution_of(
-    parameter: SearchParameter,
-) -> CategoricalDistribution | FloatDistribution | IntDistribution:
-    """The values of a parameter in Optuna's terms."""
-    distribution = parameter.distribution
-    if isinstance(distribution, Choice):
-        return CategoricalDistribution(distribution.labels())
-    if isinstance(distribution, FloatRange):
-        return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
-    low, high = cast(int, distribution.low), cast(int, distribution.high)
-    return IntDistribution(low, high, step=distribution.step, log=distribution.log)
 
 
 def parameters_of(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from optuna.trial import FrozenTrial, TrialState
@@ -120,10 +121,24 @@ class TrialView:
     """Keys of all stages on its path, made or not; empty in an old ledger."""
     by_hand: str = ""
     """What people did to it: ``clone of trial 3``, ``stopped by hand``, or both."""
+    further: tuple[float, ...] = ()
+    """Values of the objectives after the first, if it is complete."""
+    constraints: Mapping[str, float] = field(default_factory=dict)
+    """Constraint -> how far the trial is beyond its bound; at most 0 if it keeps it."""
 
     @property
     def is_finished(self) -> bool:
         return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def objectives(self) -> tuple[float, ...]:
+        """Values of all objectives of a complete trial."""
+        assert self.objective is not None
+        return self.objective, *self.further
+
+    @property
+    def violated(self) -> tuple[str, ...]:
+        return tuple(name for name, excess in self.constraints.items() if excess > 0)
 
     @property
     def evaluation_key(self) -> str | None:
@@ -169,7 +184,7 @@ def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView
     occupied = from_fields(Occupation, attributes.get(OCCUPIED, {}))
     if heartbeat is not None and heartbeat.driver == occupied.driver:
         occupied = occupied.at(heartbeat.time)
-    value = trial.value if trial.state == TrialState.COMPLETE else None
+    values = tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else ()
     # If a driver died between noting the cause and the end, the trial continued.
     has_failed = trial.state == TrialState.FAIL
     return TrialView(
@@ -179,7 +194,7 @@ def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView
         configuration=configuration_of(trial),
         repeat=repeat_of(trial),
         seed=int(attributes.get("seed", 0)),
-        objective=value,
+        objective=values[0] if values else None,
         curve=tuple(sorted(points_of(trial).items())),
         attempts=int(attributes.get("attempts", 0)),
         cause=attributes.get("cause") if has_failed else None,
@@ -194,6 +209,8 @@ def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView
         facts=int(attributes.get("facts", 0)),
         path=tuple(attributes.get("path", ())),
         by_hand=_by_hand(attributes),
+        further=values[1:],
+        constraints=trial.constraints,
     )
 
 
@@ -266,44 +283,70 @@ class Winner:
         return self.trial.configuration
 
 
-def ranked(trials: Sequence[TrialView], seeds: Seeds, mode: str) -> list[int]:
+def complete_by_configuration(trials: Sequence[TrialView]) -> dict[int, list[TrialView]]:
+    complete: dict[int, list[TrialView]] = defaultdict(list)
+    for trial in trials:
+        if trial.state == "complete" and trial.objective is not None:
+            complete[trial.configuration].append(trial)
+    return complete
+
+
+def violations(trials: Sequence[TrialView]) -> list[str]:
+    """The constraints that the complete trials of a configuration do not keep on average."""
+    names = dict.fromkeys(name for trial in trials for name in trial.constraints)
+    return [
+        name
+        for name in names
+        if math.fsum(trial.constraints.get(name, 0.0) for trial in trials) > 0
+    ]
+
+
+def is_feasible(trials: Sequence[TrialView]) -> bool:
+    """Whether the complete trials of a configuration keep every constraint on average."""
+    return not violations(trials)
+
+
+def ranked(trials: Sequence[TrialView], seeds: Seeds, *modes: str) -> list[int]:
     """Configurations with a complete trial by their mean objective, the best first.
 
-    Those with all seeds complete come before the others, and in a race of seeds those that have
-    reached a higher rung; ties go to the earlier one. Whatever selects uses this order.
+    Those that keep all constraints come before the others, then those with all seeds complete, and
+    in a race of seeds those that have reached a higher rung; ties go to the better one by the next
+    objective, at last to the earlier one. Whatever selects uses this order.
 
     Args:
         seeds: ``search.seeds`` of the sweep.
+        modes: ``max`` or ``min`` of every objective.
     """
-    levels = seed_levels(seeds)
-    values: dict[int, list[float]] = defaultdict(list)
-    for trial in trials:
-        if trial.state == "complete" and trial.objective is not None:
-            values[trial.configuration].append(trial.objective)
-    sign = _sign(mode)
+    levels, complete = seed_levels(seeds), complete_by_configuration(trials)
 
-    def rank(number: int) -> tuple[int, float, int]:
-        level = level_of(len(values[number]), levels)
-        return -level, -sign * statistics.fmean(values[number]), number
+    def rank(number: int) -> tuple[bool, int, list[float], int]:
+        values = zip(*(trial.objectives for trial in complete[number]), strict=True)
+        losses = [
+            -_sign(mode) * statistics.fmean(of_trials)
+            for mode, of_trials in zip(modes, values, strict=True)
+        ]
+        level = level_of(len(complete[number]), levels)
+        return not is_feasible(complete[number]), -level, losses, number
 
-    return sorted(values, key=rank)
+    return sorted(complete, key=rank)
 
 
-def winner(trials: Sequence[TrialView], seeds: Seeds, mode: str) -> Winner | None:
-    """What a sweep selects; None before any trial is complete."""
-    order = ranked(trials, seeds, mode)
+def winner(trials: Sequence[TrialView], seeds: Seeds, *modes: str) -> Winner | None:
+    """What a sweep selects: the best by the first objective, which is on the Pareto front.
+
+    None before a configuration that keeps all constraints has a complete trial.
+    """
+    complete = complete_by_configuration(trials)
+    order = [number for number in ranked(trials, seeds, *modes) if is_feasible(complete[number])]
     if not order:
         return None
-    complete = [
-        (trial, trial.objective)
-        for trial in trials
-        if (trial.configuration, trial.state) == (order[0], "complete")
-        and trial.objective is not None
-    ]
+    best = complete[order[0]]
     return Winner(
-        trial=max(complete, key=lambda pair: _sign(mode) * pair[1])[0],
-        objective=statistics.fmean(objective for _, objective in complete),
-        num_seeds=len(complete),
+        trial=max(
+            best, key=lambda trial: (not trial.violated, _sign(modes[0]) * trial.objectives[0])
+        ),
+        objective=statistics.fmean(trial.objectives[0] for trial in best),
+        num_seeds=len(best),
         runner_up=order[1] if len(order) > 1 else None,
     )
 

@@ -18,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.config.supervision import TRANSLATE_TRAIN, supervision_label
-from xlt_ray.config.sweep import is_judged_by_oracle
-from xlt_ray.config.trial import Target
+from xlt_ray.config.sweep import DEFAULT_SOURCE, is_judged_by_oracle, modes_of
 from xlt_ray.errors import DamagedStage
 from xlt_ray.ledger import (
     Ledger,
@@ -31,11 +30,9 @@ from xlt_ray.ledger import (
     standings,
     starts_of,
 )
-from xlt_ray.ledger.views import ranked
+from xlt_ray.ledger.views import complete_by_configuration, ranked, violations, winner
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.store import StageStore
-
-DEFAULT_SOURCE = str(Target.model_fields["source_language"].default)
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,14 @@ class Snapshot:
     def ranking(self) -> list[int]:
         """Configurations with a complete trial, the best first."""
         sweep = self.sweep
-        return ranked(self.trials, sweep["search"]["seeds"], sweep["objective"]["mode"])
+        return ranked(self.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
 
     @property
     def best_configuration(self) -> int | None:
-        """The first of :attr:`ranking`; None before any trial is complete."""
-        return next(iter(self.ranking), None)
+        """What the sweep selects; None if no complete one keeps all constraints."""
+        sweep = self.sweep
+        best = winner(self.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
+        return None if best is None else best.configuration
 
     @property
     def parameters(self) -> list[str]:
@@ -171,7 +170,7 @@ def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[
 TRIAL_COLUMNS = (
     "number", "state", "configuration", "repeat", "seed", "objective", "supervision", "attempts",
     "cause", "message", "retry_of", "by_hand", "examples", "seconds", "started", "ended", "facts",
-    "mlflow_run_id",
+    "mlflow_run_id", "violated",
 )  # fmt: skip
 WHO_COLUMNS = ("number", "configuration", "repeat", "seed", "facts")
 """Whose a score is, and the number of the set of facts that it was made with."""
@@ -200,14 +199,16 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
     and ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
     ``started`` (when it was asked) and ``ended`` are UTC. ``supervision`` says which labels it
     learned from (:meth:`Snapshot.supervision`). ``facts`` is the number of the set of facts that it
-    was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept.
+    was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept. ``violated`` names the
+    constraints that its configuration does not keep.
     """
-    parameters = snapshot.parameters
+    parameters, complete = snapshot.parameters, complete_by_configuration(snapshot.trials)
     rows = [
         {
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
             "state": snapshot.standings[view.number],
             "supervision": snapshot.supervision(view),
+            "violated": ", ".join(violations(complete[view.configuration])),
             "examples": sum(stage.examples for stage in view.stages),
             "seconds": sum(stage.seconds for stage in view.stages),
             "started": in_utc(view.started),

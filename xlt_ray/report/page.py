@@ -31,6 +31,7 @@ from xlt_ray.ledger import (
     changes,
     facts_label,
     failure_lines,
+    front_of,
     mixed_facts,
 )
 from xlt_ray.report import additional_tasks, latex_tables, selection
@@ -177,9 +178,7 @@ def write_report(
         "marks": marks,
         "few_shot": additional_tasks.few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": selection.has_few_shot(sweep),
-        "rules": sorted(
-            {selection_rule(sweep["objective"], table.source_language) for table in tables}
-        ),
+        "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
         "best": best_view(best, trials, uses, tables, parameters, intervals),
         "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
         "notes": [
@@ -218,6 +217,7 @@ def write_report(
         "changes": changes,
         "runtimes": sorted(filter(None, stages["runtime"].unique())),
         "versions": sorted(filter(None, stages["versions"].unique())),
+        "front": front_of(snapshot.trials, sweep),
         "mode": sweep["objective"]["mode"],
         "metric": sweep["objective"]["metric"],
         "configuration": _resolved(sweep),

@@ -10,7 +10,7 @@ from typing import Any
 
 from xlt_ray.config.export_metadata import Exported, ExportedScore, ExportedStage
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN
-from xlt_ray.config.sweep import selection_rule
+from xlt_ray.config.sweep import modes_of, selection_rule
 from xlt_ray.errors import DamagedStage, LedgerError
 from xlt_ray.ledger import StageUse, TrialView
 from xlt_ray.ledger.views import winner
@@ -64,7 +64,7 @@ def made_again(snapshot: Snapshot, view: TrialView, use: StageUse) -> str:
 def best_trial(snapshot: Snapshot) -> TrialView | None:
     """The best trial of the best configuration, whose weights a sweep keeps."""
     sweep = snapshot.sweep
-    best = winner(snapshot.trials, sweep["search"]["seeds"], sweep["objective"]["mode"])
+    best = winner(snapshot.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
     return None if best is None else best.trial
 
 
@@ -226,7 +226,7 @@ def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
 def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
     complete = [trial for trial in snapshot.trials if trial.state == "complete"]
     candidates = {trial.configuration for trial in snapshot.trials if trial.state in COMPETED}
-    rule = selection_rule(snapshot.sweep["objective"], source)
+    rule = selection_rule(snapshot.sweep, source)
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
     else:

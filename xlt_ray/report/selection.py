@@ -9,36 +9,16 @@ is not zero-shot.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from xlt_ray.config.seed_race import seed_levels
-from xlt_ray.config.sweep import selection_rule
+from xlt_ray.config.sweep import reads_target_labels, selection_rule
 from xlt_ray.config.trial import Target
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
-
-
-def pareto_front(points: Sequence[Sequence[float]]) -> list[bool]:
-    """Whether each point is on the front, all coordinates the higher the better.
-
-    A point is off the front if another is at least as good everywhere and better somewhere;
-    equal points are on it together or not at all.
-
-    >>> pareto_front([(1, 5), (2, 4), (1, 4), (2, 4)])
-    [True, True, False, True]
-    """
-    known = [tuple(point) for point in points]
-    # Points that beat many come first, so that few are compared with all others.
-    strong = sorted(set(known), key=sum, reverse=True)
-    return [not any(_beats(rival, point) for rival in strong) for point in known]
-
-
-def _beats(first: Sequence[float], second: Sequence[float]) -> bool:
-    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
-
 
 COMPETED = ("complete", "pruned")
 """States of trials by which a configuration had a chance to be chosen."""
@@ -73,8 +53,8 @@ class Checkpoints:
 
 
 def is_oracle(sweep: Mapping[str, Any]) -> bool:
-    """Whether the objective reads labels of target languages."""
-    return bool(sweep["objective"]["languages"] != "source")
+    """Whether objectives or constraints read labels of target languages."""
+    return reads_target_labels(sweep)
 
 
 def has_few_shot(sweep: Mapping[str, Any]) -> bool:
@@ -84,7 +64,7 @@ def has_few_shot(sweep: Mapping[str, Any]) -> bool:
 
 def header(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above every table: the rule, the checkpoint, and whether it is an oracle."""
-    text = f"Configurations are {selection_rule(sweep['objective'], source)}; "
+    text = f"Configurations are {selection_rule(sweep, source)}; "
     text += f"scores are of the {checkpoint_rule(sweep, source)}."
     levels = seed_levels(sweep["search"]["seeds"])
     if len(levels) > 1:
@@ -126,7 +106,7 @@ def table_header(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 def counted(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above a table in which configurations are not ranked."""
     text = "All configurations with scores count here, selected or not. "
-    text += f"Configurations are {selection_rule(sweep['objective'], source)}."
+    text += f"Configurations are {selection_rule(sweep, source)}."
     return text + (ORACLE if is_oracle(sweep) else "")
 
 
@@ -192,8 +172,12 @@ def picks(
     )
     return [
         pick(
-            f"the sweep's: {selection_rule(sweep['objective'], source)}",
-            {number: row.objective.mean for number, row in rows.items() if row.objective},
+            f"the sweep's: {selection_rule(sweep, source)}",
+            {
+                number: row.objective.mean
+                for number, row in rows.items()
+                if row.objective and not row.violated
+            },
             "no configuration has a score yet",
             is_oracle=is_oracle(sweep),
         ),

@@ -461,6 +461,8 @@ class Row(ScoredRow):
     """Transfer gap: the source language's score minus the mean of the others, of each seed."""
     facts: str = ""
     """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
+    violated: str = ""
+    """Constraints that it does not keep, which are no reason to leave it out of a table."""
 
 
 @dataclass(frozen=True)
@@ -627,10 +629,10 @@ def _table(
         or _target(part[0], table.parameters, sweep) == (task, source)
     ]
 
-    def rank(row: Row) -> tuple[int, bool, float, int]:
+    def rank(row: Row) -> tuple[bool, int, bool, float, int]:
         value = -table.sign * row.objective.mean if row.objective else 0.0
         level = level_of(row.num_seeds, table.seed_levels)
-        return -level, row.objective is None, value, row.configuration
+        return bool(row.violated), -level, row.objective is None, value, row.configuration
 
     return replace(table, rows=tuple(sorted(rows, key=rank)))
 
@@ -674,5 +676,6 @@ def _row(
         groups={title: cell for title, cell in means.items() if cell is not None},
         gap=gap,
         facts=facts_label(int(trial.get("facts", 0)) for trial in with_scores),
+        violated=str(first.get("violated", "")),
         supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
     )

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.supervision import TRANSLATE_TRAIN, ZERO_SHOT
-from xlt_ray.ledger.views import ranked
+from xlt_ray.config.sweep import modes_of
+from xlt_ray.ledger.views import winner
 from xlt_ray.report.frames import Snapshot, target_of
 from xlt_ray.report.stats import Trained, named, shared_by, trained_stages
 from xlt_ray.report.tables import is_translate_train
@@ -197,8 +198,10 @@ def _selected(
             views_by_key.setdefault((system, task), []).append(view)
     sweep = snapshot.sweep
     for key, views in views_by_key.items():
-        best = ranked(views, sweep["search"]["seeds"], sweep["objective"]["mode"])[0]
-        yield from ((key, view) for view in views if view.configuration == best)
+        best = winner(views, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
+        if best is not None:
+            chosen = best.configuration
+            yield from ((key, view) for view in views if view.configuration == chosen)
 
 
 def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, float]]:

@@ -92,6 +92,7 @@ def confirming(
         "seed": first_seed,
         "training_seed": first_seed,
         "first": points,
+        "from": [],
     }
     text = json.dumps(tree, ensure_ascii=False)
     document = parse_document(text, f"confirmation of {sweep.name}", overrides)

@@ -31,6 +31,7 @@ from xlt_ray.ledger import (
     TrialView,
     Winner,
     continued,
+    find_ledger,
     load_ledger,
     open_ledger,
     still_failed,
@@ -46,6 +47,7 @@ from xlt_ray.sweep.read_facts import facts_of, refuse_faulty, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.tasks import Planner, ProgressReporter, task_for
+from xlt_ray.sweep.warm_start import imported_line, observations_for
 from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker, mend_database
 from xlt_ray.tracking.client import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
@@ -125,6 +127,9 @@ def run(
         if retry is None and (reason := begins_anew(home, sweep)):
             remove_sweep(home, replace(find_removal(home, sweep.name, reporter.warned), entries=()))
             reporter.warned(reason)
+        known = find_ledger(home, sweep)
+        # All are read before the ledger is made, so that a refusal leaves nothing behind.
+        observations = {} if known and known.imported else observations_for(sweep, facts, home)
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)
         given, sweep = sweep, continued(sweep, ledger)
@@ -135,6 +140,9 @@ def run(
                 )
         for line in ledger.news:
             reporter.warned(line)
+        for name, of_sweep in observations.items():
+            ledger.keep_observations(name, of_sweep)
+            reporter.warned(imported_line(name, of_sweep))
         if ledger.set_aside is not None:
             reporter.warned(
                 f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "

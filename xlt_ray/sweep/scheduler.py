@@ -27,6 +27,7 @@ from xlt_ray.store.storage import patient
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.budget import BudgetTracker, shown_duration
 from xlt_ray.sweep.failures import PERMANENT, RepeatedFailures, bug_signature, reason_to_stop
+from xlt_ray.sweep.measured import measured
 from xlt_ray.sweep.quota import QuotaManager
 from xlt_ray.sweep.tasks import (
     Planner,
@@ -525,7 +526,8 @@ class TrialScheduler:
             source = task.trial.target.source_language
             try:
                 objective = objective_value(report.scores, self.sweep.settings.objective, source)
-                self.ledger.tell_complete(number, objective)
+                further, constraints = self._measured(task, report.scores)
+                self.ledger.tell_complete(number, objective, further, constraints)
             except TrialFailure as failure:
                 bug = failure.message
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
@@ -555,6 +557,19 @@ class TrialScheduler:
         self._repeated_failures.end(bug)
         self._close(task)
         self._enforce_quota()
+
+    def _measured(
+        self, task: TrialTask, scores: Sequence[Score]
+    ) -> tuple[list[float], dict[str, float]]:
+        """Values of the further objectives, and how far constraints are violated."""
+        settings = self.sweep.settings
+        if not self.sweep.measures:
+            return [], {}
+        gpus = self._planner.num_gpus(self.ledger.trial(task.number))
+        values = measured(self.sweep, task, scores, gpus, self.store, self.ledger.trials())
+        return [values[name] for name in settings.objective.also], {
+            str(bound): bound.excess(values[bound.measure]) for bound in settings.constraints
+        }
 
     def _close(self, task: TrialTask) -> None:
         view = self.ledger.trial(task.number)

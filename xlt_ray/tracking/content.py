@@ -18,8 +18,17 @@ from typing import Any, Literal
 
 from xlt_ray.config.search_space import Value
 from xlt_ray.config.supervision import ZERO_SHOT
-from xlt_ray.config.sweep import selection_rule
-from xlt_ray.ledger import STANDINGS, Ledger, Standing, TrialView, Winner, mixed_facts, standings
+from xlt_ray.config.sweep import reads_target_labels, selection_rule
+from xlt_ray.ledger import (
+    STANDINGS,
+    Ledger,
+    Standing,
+    TrialView,
+    Winner,
+    front_of,
+    mixed_facts,
+    standings,
+)
 from xlt_ray.redact import redacted
 from xlt_ray.store.canonical import digest
 from xlt_ray.store.record import Score, values_by_language
@@ -132,6 +141,7 @@ def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
         "xlt.by_hand": view.by_hand,
         "xlt.retry_of": "" if view.retry_of is None else str(view.retry_of),
         "xlt.cause": (view.cause or "") if failed else "",
+        "xlt.violated": ", ".join(view.violated),
         "xlt.message": _tag(view.message) if failed else "",
         # Until all the rest is there.
         "xlt.told": "",
@@ -465,11 +475,13 @@ def sweep_note(ledger: LedgerSnapshot, best_run: TrackedRun | None) -> str:
     states = [*standings(ledger.trials).values()]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
     lines = [f"Sweep **{name}**: {len(states)} trials" + (f" ({counts})" if counts else "") + "."]
-    is_oracle = objective["languages"] != "source"
+    is_oracle = reads_target_labels(ledger.sweep)
     trials_are = "**Oracle selection**: trials are" if is_oracle else "Trials are"
-    lines += ["", f"{trials_are} {selection_rule(objective)}."]
+    lines += ["", f"{trials_are} {selection_rule(ledger.sweep)}."]
     if mixed := mixed_facts(ledger.trials):
         lines += ["", f"**Mixed facts**: {mixed}."]
+    if front := front_of(ledger.trials, ledger.sweep):
+        lines += ["", "Pareto front:", "", *(f"- {point}" for point in front)]
     if ledger.best is not None:
         tags, means = ({}, {}) if best_run is None else (best_run.tags, best_run.metrics)
         # Which labels it learned from.

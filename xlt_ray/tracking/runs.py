@@ -24,11 +24,11 @@ from typing import Any
 
 from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.supervision import supervision_label
-from xlt_ray.config.sweep import is_judged_by_oracle
+from xlt_ray.config.sweep import is_judged_by_oracle, reads_target_labels
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError
 from xlt_ray.files import damaged_name, hidden_name, remove_leftovers
 from xlt_ray.home import Home
-from xlt_ray.ledger import StageUse, TrialView, load_ledger, standings, sweep_of_ledger
+from xlt_ray.ledger import StageUse, TrialView, front_of, load_ledger, standings, sweep_of_ledger
 from xlt_ray.redact import redacted
 from xlt_ray.store.lease import waiting_for
 from xlt_ray.store.record import StageRecord
@@ -98,7 +98,7 @@ class Tracker:
         """The sweep's run, made where there is none; its status stays as it is."""
         objective = ledger.sweep["objective"]
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
-        self._selection = "source" if objective["languages"] == "source" else "oracle"
+        self._selection = "oracle" if reads_target_labels(ledger.sweep) else "source"
         self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
         self._seeds = seed_levels(ledger.sweep["search"]["seeds"])
         self._source = content.source_of(ledger.sweep)
@@ -125,6 +125,9 @@ class Tracker:
             "xlt.time_left": "",
             "xlt.best_trial": "" if best is None else str(best.trial.number),
             "xlt.best_configuration": "" if best is None else str(best.configuration),
+            "xlt.front": " ".join(
+                str(point.configuration) for point in front_of(trials, ledger.sweep)
+            ),
         }
         parent.write(tags, metrics=content.sweep_metrics(trials, best))
         # A sweep that was run again and had nothing to do did not last until now.

@@ -260,6 +260,11 @@ CASES = [
       for languages, settings in (("[qab]", "dev=source"), ("target", "dev=source"),
                                   ("all", "dev=source"), ("[qab]", "languages=[qac]"),
                                   ("target", "languages=[]"))),
+    *(Case("measures_are_known", f"objective=[source, {name}]", "objective", problem)
+      for name, problem in (("gpu_hours", "have no GPU"), ("low_resource", "in a low-resource"))),
+    Case("measures_are_known", "constraints=[zu >= 0.1]", "constraints", "dev set in 'zu'"),
+    Case("measures_are_known", "objective=[source, worst_language]", "objective",
+         "no dev set of nli in a target language", "source dev alone"),
     *(Case("pairs_are_parallel", f"evaluate.pairs={pairs}", "evaluate.pairs", "rows of nli are not")
       for pairs in ("all", "[[qaa, qab], [qab, qaa]]")),
     Case("pairs_are_parallel", "target.task=tags & evaluate.pairs=all", "evaluate.pairs",

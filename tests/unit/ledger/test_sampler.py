@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from tests.two_models import SPACE
+from tests.two_models import SPACE, bounds
 from xlt_ray.config.search_space import Choice, FloatRange, SearchParameter
-from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.sweep import SAMPLERS, SweepSpec
+from xlt_ray.ledger import rehearsal
 from xlt_ray.ledger.sampler import Draft, StudyView, sampler_for
 
 RATE = optuna.distributions.FloatDistribution(0.0, 1.0)
@@ -28,7 +30,7 @@ def study_of(num_trials: int) -> optuna.Study:
 
 
 def drawn(study: optuna.Study, sweep: SweepSpec, seed: int) -> dict[str, Any]:
-    draft = Draft(cast(optuna.Study, StudyView(study)), sampler_for(sweep, seed))
+    draft = Draft(cast(optuna.Study, StudyView(study, sweep)), sampler_for(sweep, seed), seed)
     values = {"rate": draft.suggest(SearchParameter("rate", FloatRange(0.0, 1.0)))}
     if float(values["rate"]) < 0.5:
         values["kind"] = draft.suggest(SearchParameter("kind", Choice(("a", "b"))))
@@ -70,3 +72,50 @@ def test_trials_that_were_stopped_early_compare_whatever_their_lengths(sweep: Sw
         )
     rates = [drawn(study, sweep, seed)["rate"] for seed in range(20)]
     assert sum(rates) / len(rates) > 0.6
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_what_comes_next_follows_from_the_ledger_alone(
+    sweep_from: Callable[..., SweepSpec], name: str
+) -> None:
+    """A driver that dies before every ask draws what one driver draws."""
+    sweep = sweep_from(
+        SPACE, f"search={{trials: 12, sampler: {name}, seed: 3}}",
+        "target.learning_rate={choice: [1e-5, 3e-5, 1e-4, 3e-4]}",
+    )  # fmt: skip
+
+    def asked(*, dies: bool) -> list[dict[str, Any]]:
+        ledger, assignments = rehearsal(sweep), []
+        while (trial := ledger.ask(sweep, bounds)) is not None:
+            assignments.append(dict(trial.assignment))
+            ledger.tell_complete(trial.number, len(str(trial.assignment)) % 7)
+            if dies:
+                ledger = rehearsal(sweep, ledger)
+        return assignments
+
+    assert asked(dies=False) == asked(dies=True)
+
+
+def test_nsgaii_crosses_the_best(sweep_from: Callable[..., SweepSpec]) -> None:
+    sweep = sweep_from(SPACE, "search={trials: 80, sampler: nsgaii}",
+                       "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    ledger, rates = rehearsal(sweep), []
+    while (trial := ledger.ask(sweep, bounds)) is not None:
+        rates.append(cast(float, trial.assignment["target.learning_rate"]))
+        ledger.tell_complete(trial.number, rates[-1])
+    inherited = [rate for index, rate in enumerate(rates) if rate in rates[:index]]
+    assert len(inherited) > 10, "random draws repeat no rate"
+    assert np.mean(inherited) > np.mean(rates[:16])
+
+
+def test_qmc_fills_every_coordinate_evenly(sweep_from: Callable[..., SweepSpec]) -> None:
+    """Of 16 points of a Sobol sequence, one lies in each sixteenth of every coordinate."""
+    sweep = sweep_from(SPACE, "search={trials: 16, sampler: qmc, seed: 5}",
+                       "target.learning_rate={float: [1e-5, 2e-5]}")  # fmt: skip
+    ledger, drawn = rehearsal(sweep), []
+    while (trial := ledger.ask(sweep, bounds)) is not None:
+        drawn.append(trial.assignment)
+    rates = [cast(float, assignment["target.learning_rate"]) for assignment in drawn]
+    assert sorted(int(16 * (rate - 1e-5) / 1e-5) for rate in rates) == list(range(16))
+    models = [assignment["model"] for assignment in drawn]
+    assert models.count(models[0]) == 8

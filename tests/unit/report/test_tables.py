@@ -88,8 +88,8 @@ def test_missing_cells_are_missing_and_have_no_mean(table: LanguageTable) -> Non
 
 
 def test_selection_rule_says_how_the_best_was_chosen(quick: Finished, oracle: Finished) -> None:
-    assert "dev set of qaa" in selection_rule(quick.ledger.sweep["objective"], "qaa")
-    assert "the target languages" in selection_rule(oracle.ledger.sweep["objective"], "qaa")
+    assert "dev set of qaa" in selection_rule(quick.ledger.sweep, "qaa")
+    assert "the target languages" in selection_rule(oracle.ledger.sweep, "qaa")
     assert (is_oracle(quick.ledger.sweep), is_oracle(oracle.ledger.sweep)) == (False, True)
 
 

@@ -149,7 +149,7 @@ class Driver:
         folder.mkdir(parents=True)
         if content is not None:
             (folder / "model.safetensors").write_bytes(content)
-        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores, seconds=2.0)
         with lease:
             self.store.commit(stage, folder, record, lease)
 

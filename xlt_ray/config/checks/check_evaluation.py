@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from xlt_ray.config.checks import Problem, listed
 from xlt_ray.config.diagnostics import DIAGNOSTICS, diagnosed_languages
 from xlt_ray.config.facts import Facts, TaskFacts
+from xlt_ray.config.measures import MEASURES, is_low_resource, measure_named
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS, is_by_encoder
 from xlt_ray.config.trial import Evaluate, TrialSpec
@@ -79,6 +80,40 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
             f"no dev set of {task.name} in a target language is scored in this sweep",
             "select on the source language, or write evaluate.dev: all",
         )
+
+
+def measures_are_known(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    """What further objectives and constraints measure."""
+    task, settings = facts.tasks[trial.target.task], sweep.settings
+    source, dev = trial.target.source_language, facts.tasks[trial.target.task].languages("dev")
+    scored = {source} if trial.evaluate.dev == "source" else {source, *task.languages("test")}
+    if isinstance(trial.evaluate.languages, tuple):
+        scored &= {source, *trial.evaluate.languages}
+    scored &= set(dev)
+    resources = settings.resources.of(trial.model.name)
+    for name in sweep.measures:
+        key = "objective" if name in settings.objective.also else "constraints"
+        measure = measure_named(name, source)
+        if measure.reads == "gpus" and not resources.workers * resources.gpus_per_worker:
+            yield key, f"{name}: trials of this sweep have no GPU", "hours"
+        elif measure.reads == "low" and not any(map(is_low_resource, scored - {source})):
+            yield (
+                key,
+                f"{name}: no scored dev set of {task.name} is in a low-resource language",
+                "target_mean or worst_language",
+            )
+        elif measure.reads == "target" and name in MEASURES and not scored - {source}:
+            yield (
+                key,
+                f"{name}: no dev set of {task.name} in a target language is scored in this sweep",
+                "write evaluate.dev: all, or leave it out",
+            )
+        elif name not in MEASURES and name not in scored:
+            yield (
+                key,
+                f"{task.name} has no scored dev set in {name!r}",
+                nearest(name, [*MEASURES, *sorted(scored)]),
+            )
 
 
 def pairs_are_parallel(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -212,4 +247,5 @@ CHECKS = (
     sentences_are_retrieved,
     diagnostics_have_text,
     objective_is_measured,
+    measures_are_known,
 )
