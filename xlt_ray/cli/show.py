@@ -168,7 +168,7 @@ def _notes(evidence: dict[str, dict[str, Any]], violated: list[str]) -> str:
         "≡ one prediction for all": [],
         "cut by max_length": [],
     }
-    constant, cut = notes.values()
+    _, constant, cut = notes.values()
     for by_language in evidence.values():
         for language, row in by_language.items():
             if row["is_near_constant"]:
