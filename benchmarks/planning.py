@@ -59,7 +59,9 @@ def sweeps() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "toy-wide", toy(model="toy:2x128", target={"size": 1000})
     yield "toy-intermediate", toy(intermediate=pretrained({"choice": [320, 960]}))
     yield "toy-models", toy(model={"choice": ["toy:2x64", "toy:4x128"]})
-    align = {"objective": "code_switch_mlm", "steps": 60, "batch_size": 32}
+    align = {
+        "objective": "code_switch_mlm", "steps": 60, "batch_size": 32, "max_length": 32,
+    }  # fmt: skip
     yield "toy-align", toy(align=align, intermediate=pretrained(640))
     yield "nano", real()
     yield "nano-sizes", real(target={"size": {"choice": [256, 1024]}, "learning_rate": 5e-4})
