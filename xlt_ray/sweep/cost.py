@@ -391,10 +391,11 @@ class Observation(NamedTuple):
 ALL, EACH, MODEL, KIND, SHAPE, SWEEP = 0.8, 0.7, 0.35, 0.35, 0.25, 0.2
 """Standard deviations of logarithms, before anything is measured: of the speed of a device, of each
 of its three terms, and of these for a model; of a kind of stage, of a shape, of a sweep."""
-NOISE = 0.15
-"""The same of one stage beside another of its shape, until stages show it."""
+NOISE: tuple[float, ...] = (0.15, 0.6)
+"""The same of one stage beside another of its shape, and of what one trial takes besides its stages
+(its process may have to start), until they show it."""
 NOISE_WEIGHT = 6
-"""Stages that this counts for."""
+"""Observations that these count for."""
 ROUNDS = 4
 """Of Gauss and Newton; the terms are not linear in their factors."""
 
@@ -433,18 +434,24 @@ class Throughput:
         seen = [observation.work for observation in self._observations]
         observed, wanted = _Design.of(seen, names), _Design.of(works, names)
         seconds = np.array([observation.seconds for observation in self._observations])
-        mean, root, self.noise = _posterior(observed, np.log(seconds), len(names))
+        mean, root, self.noise = _posterior(observed, np.log(seconds), _levels(seen), len(names))
         random = np.random.default_rng(seed)
         factors = mean + random.standard_normal((number, len(names))) @ root
         factors[0] = mean
         return np.exp(wanted.log_seconds(factors))
 
-    def scatter(self, shape: tuple[int, int], seed: int = 1) -> Array:
-        """Factors of single stages, one row for each draw; 1 in the first row."""
+    def scatter(self, works: Sequence[Work], number: int, seed: int = 1) -> Array:
+        """(number, len(works)): factors of single stages and trials; 1 in the first row."""
         random = np.random.default_rng(seed)
-        factors = np.exp(self.noise * random.standard_normal(shape))
+        noise = np.array(self.noise)[_levels(works)]
+        factors = np.exp(noise * random.standard_normal((number, len(works))))
         factors[0] = 1.0
         return factors
+
+
+def _levels(works: Sequence[Work]) -> Array:
+    """(len(works),): the place of the noise of each work."""
+    return np.array([int(work.kind == "trial") for work in works], int)
 
 
 class _Design(NamedTuple):
@@ -492,10 +499,10 @@ def _factors(work: Work) -> Iterator[tuple[tuple[Any, ...], float, int]]:
 
 
 def _posterior(
-    observed: _Design, log_seconds: Array, num_factors: int
-) -> tuple[Array, Array, float]:
-    """Mean (factors,), a matrix whose rows turn standard normal numbers into factors, and the noise
-    of one stage."""
+    observed: _Design, log_seconds: Array, levels: Array, num_factors: int
+) -> tuple[Array, Array, tuple[float, ...]]:
+    """Mean (factors,), a matrix that turns rows of standard normal numbers into factors, and the
+    noise of each level."""
     weights = np.zeros((3, len(log_seconds), num_factors))
     weights[..., : observed.weights.shape[-1]] = observed.weights
     mean, noise, precision = np.zeros(num_factors), NOISE, np.eye(num_factors)
@@ -505,12 +512,16 @@ def _posterior(
         by_term = observed.log_terms + weights @ mean
         predicted = np.logaddexp.reduce(by_term, axis=0)
         slopes = np.einsum("tw,twf->wf", np.exp(by_term - predicted), weights)
-        precision = np.eye(num_factors) + slopes.T @ slopes / noise**2
-        target = log_seconds - predicted + slopes @ mean
-        mean = np.linalg.solve(precision, slopes.T @ target / noise**2)
+        certain = slopes.T / np.array(noise)[levels] ** 2
+        precision = np.eye(num_factors) + certain @ slopes
+        mean = np.linalg.solve(precision, certain @ (log_seconds - predicted + slopes @ mean))
         rest = log_seconds - np.logaddexp.reduce(observed.log_terms + weights @ mean, axis=0)
-        noise = math.sqrt(
-            (NOISE_WEIGHT * NOISE**2 + float(rest @ rest)) / (NOISE_WEIGHT + len(rest))
+        squares = [rest[levels == level] ** 2 for level in range(len(NOISE))]
+        noise = tuple(
+            math.sqrt(
+                (NOISE_WEIGHT * prior**2 + float(of_level.sum())) / (NOISE_WEIGHT + len(of_level))
+            )
+            for prior, of_level in zip(NOISE, squares, strict=True)
         )
     # precision = L L', so L^-1 has the posterior's covariance.
     return mean, np.linalg.inv(np.linalg.cholesky(precision)), noise

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from operator import or_
+from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
@@ -69,8 +70,8 @@ class Estimate(NamedTuple):
 
     @classmethod
     def of(cls, draws: Sequence[float]) -> Estimate:
-        """The first draw is that of the medians of all factors."""
-        return cls(draws[0], *interval(draws))
+        """The median and the interval of some draws."""
+        return cls(median(draws), *interval(draws))
 
     def __mul__(self, factor: object) -> Estimate:
         assert isinstance(factor, int | float)
@@ -408,11 +409,11 @@ def forecast_of(
         run(unshared, _by_trial(unshared, seconds), concurrency, trial_s=own_s)
         for seconds, own_s in draws
     ]
-    median, median_start = draws[0]
+    usual, usual_start = draws[0]
     best, times = best_concurrency(
-        lambda places: run(shared, median, places, trial_s=median_start).finish_s / 3600, most
+        lambda places: run(shared, usual, places, trial_s=usual_start).finish_s / 3600, most
     )
-    longest = critical_path(shared, median)
+    longest = critical_path(shared, usual)
 
     def share_of_steps(key: str) -> float:
         steps = reader.steps(stages[key], roots[key], works[key].maker)
@@ -425,7 +426,7 @@ def forecast_of(
             arithmetic,
             sweep,
             _name_of(roots[key]),
-            median[key] * share_of_steps(key),
+            usual[key] * share_of_steps(key),
         )
         for key, stage in stages.items()
     }
@@ -586,7 +587,7 @@ def _draws(
     place = {work: index for index, work in enumerate(unique)}
     all_works = [*works.values(), *start.values()]
     times = throughput.draw(unique, number)[:, [place[work] for work in all_works]]
-    times = (times * throughput.scatter(times.shape)).tolist()
+    times = (times * throughput.scatter(all_works, number)).tolist()
     return [(dict(zip(works, row, strict=False)), row[len(works) :]) for row in times]
 
 

@@ -81,7 +81,7 @@ def seen(work: Work, factor: float, sweep: str = "before") -> Observation:
 
 def expected(throughput: Throughput, work: Work) -> tuple[float, float, float]:
     draws = throughput.draw([work], 4000)
-    draws *= throughput.scatter(draws.shape)
+    draws *= throughput.scatter([work], 4000)
     return float(draws[0, 0]), *interval(draws[:, 0])
 
 
@@ -136,7 +136,7 @@ def test_intervals_hold_their_share_of_times_drawn_from_the_prior() -> None:
         truth = Throughput([]).draw(
             [replace(w, maker=replace(CPU, sweep="one")) for w in shapes], 2, seed
         )
-        noise = np.exp(NOISE * np.random.default_rng(seed).standard_normal((4, 3)))
+        noise = np.exp(NOISE[0] * np.random.default_rng(seed).standard_normal((4, 3)))
         made = [
             Observation(replace(work, maker=replace(CPU, sweep="one")), truth[1, n] * noise[n, m])
             for n, work in enumerate(shapes[:3])
