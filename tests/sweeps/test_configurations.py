@@ -253,13 +253,13 @@ def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(
 def test_runs_say_which_commit_they_are_of(
     opened: OpenSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "c" * 40 + "+")
+    monkeypatch.setattr("xlt_ray.tracking.mlflow_fields.commit_of", lambda: "c" * 40 + "+")
     commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "true"}
     lived(opened, opened.begun(), 0.7)
     assert all(commit.items() <= run.data.tags.items() for run in all_runs(opened))
     tracker, view = opened.begun(), opened.ask()
     opened.ledger.set_run_id(view.number, opened.show(tracker, view))
-    monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "d" * 40)
+    monkeypatch.setattr("xlt_ray.tracking.mlflow_fields.commit_of", lambda: "d" * 40)
     opened.show(tracker, opened.ledger.trial(view.number))
     run = next(trial for trial in of_kind(opened, "trial") if trial.data.tags["xlt.trial"] == "1")
     assert run.data.tags["mlflow.source.git.commit"] == "d" * 40

@@ -36,7 +36,7 @@ from xlt_ray.tracking import (
     ui_page,
 )
 from xlt_ray.tracking.client import TrackedRun
-from xlt_ray.tracking.content import Going
+from xlt_ray.tracking.mlflow_fields import Going
 from xlt_ray.tracking.runs import Plan
 
 if TYPE_CHECKING:

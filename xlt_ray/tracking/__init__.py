@@ -7,7 +7,7 @@ sweep runs, so that a server which is slow or away delays nothing. MLflow is imp
 
 from xlt_ray.tracking.artifacts import ModelRegistry
 from xlt_ray.tracking.client import Point, ui_command, ui_page
-from xlt_ray.tracking.content import LedgerSnapshot, TrialSnapshot, point_names
+from xlt_ray.tracking.mlflow_fields import LedgerSnapshot, TrialSnapshot, point_names
 from xlt_ray.tracking.runs import Tracker, mend_database
 from xlt_ray.tracking.sync import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, MlflowSync
 

@@ -36,7 +36,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import content
+from xlt_ray.tracking import mlflow_fields
 from xlt_ray.tracking.client import (
     VIEW_TAG,
     Experiment,
@@ -48,7 +48,7 @@ from xlt_ray.tracking.client import (
     is_damaged,
     now_ms,
 )
-from xlt_ray.tracking.content import Going, LedgerSnapshot, TrialSnapshot
+from xlt_ray.tracking.mlflow_fields import Going, LedgerSnapshot, TrialSnapshot
 
 Plan = Callable[[TrialView], tuple[Mapping[str, Any], Sequence[Stage]]]
 """Gives the resolved configuration and the path of a trial, each empty where it is unknown."""
@@ -101,12 +101,12 @@ class Tracker:
         self._selection = "oracle" if reads_target_labels(ledger.sweep) else "source"
         self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
         self._seeds = seed_levels(ledger.sweep["search"]["seeds"])
-        self._source = content.source_of(ledger.sweep)
+        self._source = mlflow_fields.source_of(ledger.sweep)
         self._views = {view.number: view for view in ledger.trials}
         parent = self.experiment.find(self._parent) or self.experiment.first("sweep")
         if parent is None:
             started = _ms(min(filter(None, (view.started for view in ledger.trials)), default=None))
-            parent = self.experiment.create("sweep", self.name, content.origin(), started)
+            parent = self.experiment.create("sweep", self.name, mlflow_fields.origin(), started)
         self._parent = parent.id
         self._lay_out(path for trial in ledger.trials for path in trial.assignment)
         return parent
@@ -120,7 +120,7 @@ class Tracker:
         if best is not None:
             best_run = runs.get(best.configuration) or self._find(best.trial)
         tags = {
-            "mlflow.note.content": content.sweep_note(ledger, best_run),
+            "mlflow.note.content": mlflow_fields.sweep_note(ledger, best_run),
             "xlt.selection": self._selection,
             "xlt.time_left": "",
             "xlt.best_trial": "" if best is None else str(best.trial.number),
@@ -129,7 +129,7 @@ class Tracker:
                 str(point.configuration) for point in front_of(trials, ledger.sweep)
             ),
         }
-        parent.write(tags, metrics=content.sweep_metrics(trials, best))
+        parent.write(tags, metrics=mlflow_fields.sweep_metrics(trials, best))
         # A sweep that was run again and had nothing to do did not last until now.
         ended = max(filter(None, (trial.ended for trial in trials)), default=None)
         moment = _ms(ended if going == "FINISHED" else None)
@@ -145,7 +145,9 @@ class Tracker:
         """Have the view that ``xlt ui`` opens show these parameters, too."""
         self._parameters |= dict.fromkeys(parameters)
         has_seeds = self._seeds[-1] > 1
-        view = content.view_of(self._metric, self._mode, [*self._parameters], has_seeds=has_seeds)
+        view = mlflow_fields.view_of(
+            self._metric, self._mode, [*self._parameters], has_seeds=has_seeds
+        )
         if self._parameters and view != self._view:
             self.experiment.client.set_experiment_tag(self.experiment.id, VIEW_TAG, view)
             self._view = view
@@ -180,9 +182,9 @@ class Tracker:
             self.run_ids[view.number] = run.id
             standing = standing_of[view.number]
             is_shown = (
-                run.tags.get("xlt.told") == content.synced(view)
+                run.tags.get("xlt.told") == mlflow_fields.synced(view)
                 and run.tags.get("mlflow.parentRunId") == self._parent_of(view)
-                and run.status == content.STATUS[standing]
+                and run.status == mlflow_fields.STATUS[standing]
             )
             if not is_shown:
                 self._bring_up(run, TrialSnapshot(view, standing, *plan(view)), store)
@@ -225,7 +227,7 @@ class Tracker:
     def _create(
         self, kind: str, number: int, parent: str, started: datetime.datetime | None
     ) -> TrackedRun:
-        tags = {f"xlt.{kind}": str(number), "mlflow.parentRunId": parent, **content.origin()}
+        tags = {f"xlt.{kind}": str(number), "mlflow.parentRunId": parent, **mlflow_fields.origin()}
         # Names sort as numbers do.
         return self.experiment.create(kind, f"{kind} {number:03d}", tags, _ms(started))
 
@@ -251,7 +253,7 @@ class Tracker:
         is_at_work = trial.standing == "running"
         stored = [] if is_at_work else curves_of(view, store, trial.path, self.name)
         steps: list[Callable[[], object]] = [
-            lambda: run.set_status(content.STATUS[trial.standing], ended),
+            lambda: run.set_status(mlflow_fields.STATUS[trial.standing], ended),
             lambda: self._describe(run, trial, evaluation),
             lambda: run.log([*points, *stored, *curve]),
         ]
@@ -262,7 +264,7 @@ class Tracker:
             steps.append(lambda: run.put("config.json", _pretty(trial.config)))
         do_all(*steps)
         if view.is_finished:
-            run.write({"xlt.told": content.synced(view)})
+            run.write({"xlt.told": mlflow_fields.synced(view)})
 
     def _describe(
         self, run: TrackedRun, trial: TrialSnapshot, evaluation: StageRecord | None
@@ -273,7 +275,7 @@ class Tracker:
         self._lay_out(view.assignment)
         to_run = stages_to_run(path)
         planned = {
-            f"xlt.stage.{content.stage_name(stage.kind, stage.label)}": stage.key
+            f"xlt.stage.{mlflow_fields.stage_name(stage.kind, stage.label)}": stage.key
             for stage in to_run
         }
         if trial.standing == "running":
@@ -282,14 +284,14 @@ class Tracker:
         learned = "" if evaluation is None else evaluation.supervision
         learned = supervision_label(path[-1].settings) if path else learned
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
-        tags = {**planned, **content.trial_tags(view, trial.standing), **shared}
+        tags = {**planned, **mlflow_fields.trial_tags(view, trial.standing), **shared}
         if trial.config:
-            tags["xlt.source_language"] = content.source_language(trial.config)
+            tags["xlt.source_language"] = mlflow_fields.source_language(trial.config)
         if trial.is_begun_here:
             # A trial that goes on may be made by other code than the one that began it.
-            tags |= content.origin()
-        params = {name: content.spelled(value) for name, value in view.assignment.items()}
-        inputs = content.inputs_of(path)
+            tags |= mlflow_fields.origin()
+        params = {name: mlflow_fields.spelled(value) for name, value in view.assignment.items()}
+        inputs = mlflow_fields.inputs_of(path)
         configuration = self._configuration(view)
         if configuration is not None:
             configuration.write(shared, params)
@@ -301,15 +303,15 @@ class Tracker:
     def _show_end(self, run: TrackedRun, view: TrialView, evaluation: StageRecord | None) -> None:
         """Bring metrics, log and score table of a run to what its finished trial has."""
         scores = () if evaluation is None else evaluation.scores
-        source = run.tags.get("xlt.source_language") or content.source_language({}, scores)
-        metrics = content.final_metrics(view, scores, self._metric, source)
+        source = run.tags.get("xlt.source_language") or mlflow_fields.source_language({}, scores)
+        metrics = mlflow_fields.final_metrics(view, scores, self._metric, source)
         run.write(
-            content.score_tags(scores, self._metric), metrics=metrics, time_ms=_ms(view.ended)
+            mlflow_fields.score_tags(scores, self._metric), metrics=metrics, time_ms=_ms(view.ended)
         )
         if view.state == "failed" and view.log:
             run.put("log.txt", str(redacted(view.log)))
         if scores:
-            run.put("scores.json", content.score_table(scores))
+            run.put("scores.json", mlflow_fields.score_table(scores))
             run.write({"mlflow.loggedArtifacts": _TABLES})
 
     # -- configurations: none where each has one seed, as it is its trial then ------------
@@ -368,12 +370,13 @@ class Tracker:
     def _update_configuration(
         self, run: TrackedRun, trials: Iterable[TrackedRun], going: Going
     ) -> None:
-        members = content.members_of(trials)
-        metrics = content.configuration_metrics(members)
-        finished = (member for member in members if member.tags["xlt.state"] in content.FINISHED)
+        members = mlflow_fields.members_of(trials)
+        metrics = mlflow_fields.configuration_metrics(members)
+        states = mlflow_fields.FINISHED
+        finished = (member for member in members if member.tags["xlt.state"] in states)
         ended = max((member.ended for member in finished), default=None)
-        run.write(content.configuration_tags(members), metrics=metrics, time_ms=ended)
-        run.set_status(content.configuration_status(members, self._seeds[0], going), ended)
+        run.write(mlflow_fields.configuration_tags(members), metrics=metrics, time_ms=ended)
+        run.set_status(mlflow_fields.configuration_status(members, self._seeds[0], going), ended)
 
 
 def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str) -> list[Point]:
@@ -397,7 +400,7 @@ def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: 
             system, time_ms = entry.get("system"), entry.get("time_ms")
             if key in uses and uses[key].reused:
                 system, time_ms = None, None
-            for name, value in content.point_names(kind, entry["metrics"], system).items():
+            for name, value in mlflow_fields.point_names(kind, entry["metrics"], system).items():
                 points.append(Point(name, int(entry["examples"]), float(value), time_ms))
     return points
 

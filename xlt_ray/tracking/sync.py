@@ -24,7 +24,7 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.store.store import StageStore
 from xlt_ray.tracking.client import Point, TrackedRun, do_all, now_ms
-from xlt_ray.tracking.content import Going, LedgerSnapshot, TrialSnapshot
+from xlt_ray.tracking.mlflow_fields import Going, LedgerSnapshot, TrialSnapshot
 from xlt_ray.tracking.runs import Plan, Tracker
 
 FIRST_PAUSE_S = 1.0

@@ -23,7 +23,7 @@ from xlt_ray.report.tables import (
     groups_of,
 )
 from xlt_ray.store.record import Score, StageRecord
-from xlt_ray.tracking.content import final_metrics, score_table, score_tags
+from xlt_ray.tracking.mlflow_fields import final_metrics, score_table, score_tags
 
 CONFIGURATION, REPEAT = NEAR_CONSTANT
 

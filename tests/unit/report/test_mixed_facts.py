@@ -17,7 +17,7 @@ from xlt_ray.report.confirmation import confirmation_of
 from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking.content import LedgerSnapshot, sweep_note, trial_tags
+from xlt_ray.tracking.mlflow_fields import LedgerSnapshot, sweep_note, trial_tags
 
 BEFORE = MadeWith(
     {"nli qaa train": "1" * 20, "nli qab test": "2" * 20}, {"torch": "2.12"}, "a" * 40

@@ -16,7 +16,7 @@ from xlt_ray.ledger import StageUse
 from xlt_ray.report.frames import costs_frame, read_snapshot
 from xlt_ray.sweep.budget import HEARTBEAT_S
 from xlt_ray.sweep.tasks import Report, TrialTask
-from xlt_ray.tracking.content import final_metrics
+from xlt_ray.tracking.mlflow_fields import final_metrics
 
 SAME_BUG = RepeatedBug().times
 ONE_GPU = "resources={workers: 1, gpus_per_worker: 1}"

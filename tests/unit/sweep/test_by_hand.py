@@ -15,7 +15,7 @@ from xlt_ray.ledger.requests import leave_request, requests_of, set_by_hand, wit
 from xlt_ray.sweep import make_requests, scheduler
 from xlt_ray.sweep.make_requests import clone_request, pause_request, set_request, stop_request
 from xlt_ray.sweep.tasks import Report, TrialTask
-from xlt_ray.tracking.content import trial_tags
+from xlt_ray.tracking.mlflow_fields import trial_tags
 
 RANDOM = ("intermediate=null", "target.learning_rate={float: [1e-5, 1e-3]}",
           "search={trials: 3, sampler: random}")  # fmt: skip

@@ -17,7 +17,7 @@ from xlt_ray.ledger import Occupation, StageUse, TrialView, standings
 from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.tracking.client import TrackedRun
-from xlt_ray.tracking.content import (
+from xlt_ray.tracking.mlflow_fields import (
     MAX_AXES,
     MAX_FURTHER,
     MAX_LANGUAGES,
