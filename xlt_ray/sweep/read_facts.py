@@ -475,11 +475,13 @@ def texts_of(measured: Iterable[TextShares], facts: Facts) -> dict[tuple[str, st
 
 
 def probed_paths(sweep: SweepSpec, facts: Facts) -> list[StagePath]:
-    """Paths of trials that cover the space of a sweep."""
-    return [
-        path_of(trial, facts, seed=0, shared_seed=0, sizes=sweep.sizes)
-        for trial in _probed_trials(sweep, facts)
-    ]
+    """Paths of trials that cover the space of a sweep; none if the cache of the hub lacks rows."""
+    trials = _probed_trials(sweep, facts)
+    is_hub = isinstance(trials[0].data, HubData)
+    # There is already a warning about these rows.
+    with cached_only() if is_hub else nullcontext(), suppress(DataError):
+        return [path_of(trial, facts, seed=0, shared_seed=0, sizes=sweep.sizes) for trial in trials]
+    return []
 
 
 def recorded_shape(store: StageStore, key: str, name: str) -> ModelFacts | None:

@@ -24,6 +24,7 @@ CHANGES: dict[str, Any] = {
     "steps": 7,
     "learning_rate": 1e-4,
     "batch_size": 8,
+    "batching": "pieces",
     "max_length": 64,
     "weight_decay": 0.01,
     "warmup": 0.5,

@@ -178,8 +178,8 @@ class Simulation:
             tuple(self.views),
             self.setting.num_configurations,
             self.setting.seeds,
-            None if best is None else best.number,
-            frozenset({"intermediate.learning_rate"}),
+            best=None if best is None else best.number,
+            continuous_parameters=frozenset({"intermediate.learning_rate"}),
             is_running=True,
         )
 
