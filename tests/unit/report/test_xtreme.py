@@ -194,7 +194,10 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
 
 def test_the_objective_selects_and_test_scores_do_not(as_benchmark):
     snapshot: Snapshot = as_benchmark.snapshot
-    upside_down = replace(snapshot, sweep={**snapshot.sweep, "objective": {"mode": "min"}})
+    upside_down = replace(
+        snapshot,
+        sweep={**snapshot.sweep, "objective": {**snapshot.sweep["objective"], "mode": "min"}},
+    )
     first, second = xtreme_frame([snapshot]), xtreme_frame([upside_down])
     assert first["toy-nli"].mean() != second["toy-nli"].mean()
 

@@ -306,8 +306,21 @@ def test_only_what_has_begun_beyond_the_trial_that_it_repeats_is_at_work() -> No
 
 
 def test_a_sweep_that_its_driver_has_left_has_no_running_trial() -> None:
-    objective = {"metric": "accuracy", "split": "dev", "languages": "source"}
-    note = sweep_note(LedgerSnapshot({"name": "t", "objective": objective}, TRIALS, None), None)
+    objective = {
+        "metric": "accuracy",
+        "split": "dev",
+        "languages": "source",
+        "mode": "max",
+        "also": [],
+    }
+    sweep = {
+        "name": "t",
+        "objective": objective,
+        "constraints": [],
+        "space": {},
+        "search": {"seeds": 1},
+    }
+    note = sweep_note(LedgerSnapshot(sweep, TRIALS, None), None)
     assert "(1 complete, 1 failed, 4 interrupted, 3 queued)" in note
     assert "running" not in note
 
