@@ -38,7 +38,7 @@ REAL = {
         "task": "pos", "source_language": "en", "size": 512, "epochs": 1, "batch_size": 32,
         "max_length": 128, "learning_rate": {"choice": [1e-4, 1e-3]}, "evaluations": 1,
     },
-    "evaluate": {"languages": ["en", "de", "sv"], "examples": 100},
+    "evaluate": {"languages": ["en", "de", "es"], "examples": 100},
 }  # fmt: skip
 
 

@@ -45,7 +45,7 @@ from xlt_ray.sweep.plan import Plan
 from xlt_ray.sweep.quota import StoreSizes
 from xlt_ray.sweep.read_facts import probed_paths, recorded_shape, text_shares, texts_of
 from xlt_ray.sweep.simulation import Job, Outcome, best_concurrency, critical_path, simulate
-from xlt_ray.sweep.tasks import Planner, TrialTask, task_for
+from xlt_ray.sweep.tasks import Planner, task_for
 
 if TYPE_CHECKING:
     from xlt_ray.data.piece_check import TextShares
@@ -242,12 +242,6 @@ class Measured:
             stage.kind, stage.settings, stage.num_examples, self.model(root), maker
         )
 
-    def steps(self, stage: Stage, root: Stage, maker: Maker) -> Work:
-        """The same without loading and evaluations."""
-        silent = replace(stage, settings={**stage.settings, "evaluations": 0})
-        work = self.work(silent, root, maker)
-        return replace(work, terms=(0.0, *work.terms[1:]))
-
     def sizes(self) -> StoreSizes:
         """Bytes of results: of those that were read, and of the others from shapes."""
         known = ((key, model) for key, model in self.models.items() if model is not None)
@@ -326,146 +320,184 @@ def forecast_of(
     Raises:
         ClusterError: the cluster could never hold a trial.
     """
-    resources = sweep.settings.resources
-    shares = text_shares(sweep, facts, home.cache, with_toys=True)
-    arithmetic = Arithmetic(facts, texts_of(shares, facts))
-    paths = [trial.path for trial in plan.trials]
-    all_roots = {stage.key: root.key for root, *path in paths for stage in path}
-    reader = Measured(store, arithmetic, {**models_of(paths, facts)}, all_roots)
-    cluster.capacity.refuse_impossible(resources, facts.model_names)
-    own_first = itertools.chain(
-        (planned.stage.key for planned in plan.stages if planned.is_in_store),
-        itertools.islice(reader.store, RECORDS),
-    )
-    observations = measured(reader, own_first, recent_trials(home))
+    cluster.capacity.refuse_impossible(sweep.settings.resources, facts.model_names)
+    rest = _Rest(sweep, facts, plan, store, home)
+    observations = rest.measured()
     throughput = Throughput(observations)
-    in_store = {planned.stage.key for planned in plan.stages if planned.is_in_store}
-    trials = [trial for trial in plan.trials if not trial.is_finished]
-    users = {stage.key: trial for trial in trials for stage in stages_to_run(trial.path)}
-    roots = {key: trial.path[0] for key, trial in users.items()}
-    stages = {stage.key: stage for trial in trials for stage in stages_to_run(trial.path)}
-    missing = [_missing(trial.path, in_store) for trial in trials]
-
-    def own(root: Stage) -> Resources:
-        return resources.of(_name_of(root))
-
-    def maker(root: Stage) -> Maker:
-        return Maker.of(own(root), throughput.gpu, sweep.name)
-
-    works = {
-        key: reader.work(stage, roots[key], maker(roots[key])) for key, stage in stages.items()
-    }
     if with_probe:
-        planner = Planner(sweep, facts)
+        throughput = Throughput([*observations, *rest.probed(throughput)])
+    return rest.forecast(throughput, cluster)
 
-        def task_of(key: str) -> TrialTask:
-            trial = users[key]
-            spec = planner.trial(trial.assignment)
-            return task_for(trial.number, spec, trial.path, sweep, home)
 
+class _Rest:
+    """What is left of a plan: unfinished trials, and the stages that they need."""
+
+    def __init__(
+        self, sweep: SweepSpec, facts: Facts, plan: Plan, store: StageStore, home: Home
+    ) -> None:
+        self._sweep, self._facts, self._plan, self._home = sweep, facts, plan, home
+        shares = text_shares(sweep, facts, home.cache, with_toys=True)
+        self._arithmetic = Arithmetic(facts, texts_of(shares, facts))
+        paths = [trial.path for trial in plan.trials]
+        roots = {stage.key: root.key for root, *path in paths for stage in path}
+        self._reader = Measured(store, self._arithmetic, {**models_of(paths, facts)}, roots)
+        self._in_store = [planned.stage.key for planned in plan.stages if planned.is_in_store]
+        self._trials = [trial for trial in plan.trials if not trial.is_finished]
+        self._user = {
+            stage.key: trial for trial in self._trials for stage in stages_to_run(trial.path)
+        }
+        self._stages = {stage.key: stage for trial in self._trials for stage in trial.path[1:]}
+        self._missing = [_missing(trial.path, set(self._in_store)) for trial in self._trials]
+        self._needed = list(dict.fromkeys(itertools.chain(*self._missing)))
+
+    def measured(self) -> list[Observation]:
+        """What stages of the store, those of the plan first, and trials of the home took."""
+        stored = itertools.islice(self._reader.store, RECORDS)
+        return measured(
+            self._reader, itertools.chain(self._in_store, stored), recent_trials(self._home)
+        )
+
+    def probed(self, throughput: Throughput) -> Iterator[Observation]:
+        """Measures trainings of one worker whose shape is not known, the longest first."""
+        from xlt_ray.sweep.workers import probe
+
+        planner, works = Planner(self._sweep, self._facts), self._works(throughput)
         unseen = {
             works[key].group: key
-            for key in set(itertools.chain(*missing))
-            if stages[key].kind in PROBED and not throughput.knows(works[key])
+            for key in self._needed
+            if self._stages[key].kind in PROBED
+            and not throughput.knows(works[key])
+            and works[key].maker.workers == 1
         }
-        largest = sorted(unseen.values(), key=lambda key: (-sum(works[key].terms), key))
-        observations += [
-            _probed(task_of(key), stages[key], works[key], reader)
-            for key in largest[:MOST_PROBES]
-            if works[key].maker.workers == 1
+        largest = sorted(unseen.values(), key=lambda key: -sum(works[key].terms))
+        for key in largest[:MOST_PROBES]:
+            trial, stage = self._user[key], self._stages[key]
+            spec = planner.trial(trial.assignment)
+            task = task_for(trial.number, spec, trial.path, self._sweep, self._home)
+            num_steps = stage.num_examples / stage.settings["batch_size"]
+            yield Observation(self._steps(key, works), num_steps * probe(task, stage))
+
+    def forecast(self, throughput: Throughput, cluster: Cluster) -> Forecast:
+        """The forecast by what is known of times."""
+        works, settings = self._works(throughput), self._sweep.settings
+        start = {
+            trial.number: trial_work(self._maker(trial.path[0], throughput))
+            for trial in self._trials
+        }
+        num_stages = len(self._stages) + len(self._needed)
+        draws = _draws(throughput, works, start, num_stages)
+        usual, usual_start = draws[0]
+        demands = demands_of(settings.resources, self._facts.model_names)
+        places = {name: cluster.capacity.num_trials(demand) for name, demand in demands.items()}
+        most = max(min(max(places.values()), len(self._trials)), 1)
+        concurrency = min(most, settings.search.concurrent or most)
+        names = [_name_of(trial.path[0]) for trial in self._trials]
+        slots = [max(places.values()) / places[name] for name in names]
+        shared = [Job(keys, size) for keys, size in zip(self._missing, slots, strict=True)]
+        unshared = [
+            Job(tuple(f"{trial.number} {stage.key}" for stage in trial.path[1:]), size)
+            for trial, size in zip(self._trials, slots, strict=True)
         ]
-        throughput = Throughput(observations)
-    start = {trial.number: trial_work(maker(trial.path[0])) for trial in trials}
-    draws = _draws(throughput, works, start, num_stages=len(stages) + sum(map(len, missing)))
-
-    demands = demands_of(resources, facts.model_names)
-    limit = sweep.settings.search.concurrent
-    places = {name: cluster.capacity.num_trials(demand) for name, demand in demands.items()}
-    most = max(min(max(places.values()), len(trials)), 1)
-    slots = [max(places.values()) / places[_name_of(trial.path[0])] for trial in trials]
-    shared = [Job(keys, size) for keys, size in zip(missing, slots, strict=True)]
-    unshared = [
-        Job(tuple(f"{trial.number} {stage.key}" for stage in stages_to_run(trial.path)), size)
-        for trial, size in zip(trials, slots, strict=True)
-    ]
-    each = [_devices(own(trial.path[0])) for trial in trials]
-    learns = SAMPLERS[sweep.settings.search.sampler].learns
-    sizes = reader.sizes()
-    run = partial(
-        simulate,
-        learns=learns,
-        result_bytes={
-            key: sizes.of_stage(roots[key].key, stage.kind) for key, stage in stages.items()
-        },
-        progress_bytes={
-            key: 2 * sizes.of_progress(roots[key].key, [stage])
-            for key, stage in stages.items()
-            if stage.is_training
-        },
-    )
-    concurrency = min(most, limit or most)
-    outcomes = [run(shared, seconds, concurrency, trial_s=own_s) for seconds, own_s in draws]
-    apart = [
-        run(unshared, _by_trial(unshared, seconds), concurrency, trial_s=own_s)
-        for seconds, own_s in draws
-    ]
-    usual, usual_start = draws[0]
-    best, times = best_concurrency(
-        lambda places: run(shared, usual, places, trial_s=usual_start).finish_s / 3600, most
-    )
-    longest = critical_path(shared, usual)
-
-    def share_of_steps(key: str) -> float:
-        steps = reader.steps(stages[key], roots[key], works[key].maker)
-        return sum(steps.terms) / sum(works[key].terms)
-
-    memory = {
-        key: _memory(
-            stage,
-            reader.model(roots[key]),
-            arithmetic,
-            sweep,
-            _name_of(roots[key]),
-            usual[key] * share_of_steps(key),
+        devices = [_devices(settings.resources.of(name)) for name in names]
+        sizes = self._reader.sizes()
+        run = partial(
+            simulate,
+            learns=SAMPLERS[settings.search.sampler].learns,
+            result_bytes=self._result_bytes(sizes),
+            progress_bytes=self._progress_bytes(sizes),
         )
-        for key, stage in stages.items()
-    }
-    peaks: dict[str, PeakMemory] = {}
-    for key, peak in memory.items():
-        name = _name_of(roots[key])
-        peaks[name] = peaks.get(name, PeakMemory(0.0)) | peak
-    return Forecast(
-        cluster,
-        concurrency,
-        Estimate.of([outcome.finish_s / 3600 for outcome in outcomes]),
-        Estimate.of([_device_h(outcome, each) for outcome in outcomes]),
-        "GPU" if resources.gpus_per_worker else "CPU",
-        Estimate.of([outcome.finish_s / 3600 for outcome in apart]),
-        Estimate.of([_device_h(outcome, each) for outcome in apart]),
-        Estimate.of([sum(seconds[key] for key in longest) / 3600 for seconds, _ in draws]),
-        tuple(stages[key].label for key in longest),
-        best,
-        times,
-        max(outcome.peak_bytes for outcome in outcomes),
-        memory,
-        {
-            key: Estimate.of([seconds[key] for seconds, _ in draws])
-            for key in dict.fromkeys(itertools.chain(*missing))
-        },
-        sum(works[key].flops for key in set(itertools.chain(*missing))),
-        throughput.num_observations,
-        tuple(map(str, _too_large(sweep, peaks, cluster))),
-        tuple(_unknown(throughput, [works[key] for key in set(itertools.chain(*missing))], plan)),
-    )
+        outcomes = [run(shared, seconds, concurrency, trial_s=own) for seconds, own in draws]
+        apart = [
+            run(unshared, _by_trial(unshared, seconds), concurrency, trial_s=own)
+            for seconds, own in draws
+        ]
+        best, times = best_concurrency(
+            lambda places: run(shared, usual, places, trial_s=usual_start).finish_s / 3600, most
+        )
+        longest = critical_path(shared, usual)
+        memory = self._memory(works, usual)
+        return Forecast(
+            cluster=cluster,
+            concurrency=concurrency,
+            finish_h=Estimate.of([outcome.finish_s / 3600 for outcome in outcomes]),
+            device_h=Estimate.of([_device_h(outcome, devices) for outcome in outcomes]),
+            device="GPU" if settings.resources.gpus_per_worker else "CPU",
+            unshared_finish_h=Estimate.of([outcome.finish_s / 3600 for outcome in apart]),
+            unshared_device_h=Estimate.of([_device_h(outcome, devices) for outcome in apart]),
+            critical_h=Estimate.of(
+                [sum(seconds[key] for key in longest) / 3600 for seconds, _ in draws]
+            ),
+            critical_path=tuple(self._stages[key].label for key in longest),
+            best_concurrency=best,
+            finish_by_concurrency=times,
+            disk_bytes=max(outcome.peak_bytes for outcome in outcomes),
+            peak_memory=memory,
+            stage_s={
+                key: Estimate.of([seconds[key] for seconds, _ in draws]) for key in self._needed
+            },
+            flops=sum(works[key].flops for key in self._needed),
+            num_observations=throughput.num_observations,
+            warnings=tuple(map(str, _too_large(self._sweep, self._peaks(memory), cluster))),
+            unknown=tuple(_unknown(throughput, [works[key] for key in self._needed], self._plan)),
+        )
 
+    def _root(self, key: str) -> Stage:
+        return self._user[key].path[0]
 
-def _probed(task: TrialTask, stage: Stage, work: Work, reader: Measured) -> Observation:
-    """What all steps of a stage would take, by a few of them; without loading and evaluations."""
-    from xlt_ray.sweep.workers import probe
+    def _maker(self, root: Stage, throughput: Throughput) -> Maker:
+        resources = self._sweep.settings.resources.of(_name_of(root))
+        return Maker.of(resources, throughput.gpu, self._sweep.name)
 
-    num_steps = stage.num_examples / stage.settings["batch_size"]
-    steps = reader.steps(stage, task.path[0], work.maker)
-    return Observation(steps, num_steps * probe(task, stage))
+    def _works(self, throughput: Throughput) -> dict[str, Work]:
+        return {
+            key: self._reader.work(stage, self._root(key), self._maker(self._root(key), throughput))
+            for key, stage in self._stages.items()
+        }
+
+    def _steps(self, key: str, works: Mapping[str, Work]) -> Work:
+        """The work of a stage without loading and evaluations."""
+        stage = self._stages[key]
+        silent = replace(stage, settings={**stage.settings, "evaluations": 0})
+        work = self._reader.work(silent, self._root(key), works[key].maker)
+        return replace(work, terms=(0.0, *work.terms[1:]))
+
+    def _result_bytes(self, sizes: StoreSizes) -> dict[str, float]:
+        return {
+            key: sizes.of_stage(self._root(key).key, stage.kind)
+            for key, stage in self._stages.items()
+        }
+
+    def _progress_bytes(self, sizes: StoreSizes) -> dict[str, float]:
+        """Of trainings: new progress is written before the old one is deleted."""
+        return {
+            key: 2 * sizes.of_progress(self._root(key).key, [stage])
+            for key, stage in self._stages.items()
+            if stage.is_training
+        }
+
+    def _memory(
+        self, works: Mapping[str, Work], usual: Mapping[str, float]
+    ) -> dict[str, PeakMemory]:
+        shares = {key: sum(self._steps(key, works).terms) / sum(works[key].terms) for key in works}
+        return {
+            key: _memory(
+                stage,
+                self._reader.model(self._root(key)),
+                self._arithmetic,
+                self._sweep,
+                _name_of(self._root(key)),
+                usual[key] * shares[key],
+            )
+            for key, stage in self._stages.items()
+        }
+
+    def _peaks(self, memory: Mapping[str, PeakMemory]) -> dict[str, PeakMemory]:
+        """The largest stage of each model."""
+        peaks: dict[str, PeakMemory] = {}
+        for key, peak in memory.items():
+            name = _name_of(self._root(key))
+            peaks[name] = peaks.get(name, PeakMemory(0.0)) | peak
+        return peaks
 
 
 def models_of(paths: Iterable[StagePath], facts: Facts) -> dict[str, ModelFacts]:
