@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -265,11 +266,16 @@ def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
         LedgerError: as :func:`open_ledger` would.
     """
     _refuse_other_place(home, sweep.name, sweep.settings.places.ledger)
-    if sweep.name not in home.sweeps():
+    if sweep.name not in home.sweeps() or _is_empty(home.ledger_journal(sweep.name)):
         return None
     ledger = load_ledger(home, sweep.name)
     _refuse_other(ledger, continued(sweep, ledger))
     return ledger
+
+
+def _is_empty(journal: Path) -> bool:
+    """Whether a journal was begun on a disk that was full: it has no study yet."""
+    return journal.is_file() and journal.stat().st_size == 0
 
 
 def sweep_of_ledger(ledger: Ledger, overrides: Overrides = ()) -> SweepSpec:

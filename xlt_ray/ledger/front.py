@@ -50,7 +50,8 @@ def front_of(trials: Sequence[TrialView], sweep: Mapping[str, Any]) -> list[Fron
     Configurations that violate a constraint are not on it, nor are those that lack seeds while
     others have all of them. Empty for a sweep with one objective.
     """
-    objective, seeds = sweep["objective"], int(sweep["search"]["seeds"])
+    objective, seeds = sweep["objective"], sweep["search"]["seeds"]
+    # A sweep that races seeds has one objective.
     if not objective["also"]:
         return []
     names, modes = [str(objective["metric"]), *objective["also"]], modes_of(objective)

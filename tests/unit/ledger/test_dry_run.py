@@ -108,6 +108,15 @@ def test_a_sweep_that_was_not_started_has_no_ledger(home: Home, sweep_from: Read
     assert not home.root.exists()
 
 
+def test_a_sweep_that_began_on_a_full_disk_begins_again(home: Home, sweep_from: ReadSweep) -> None:
+    sweep, journal = sweep_from(TEXT), home.ledger_journal("t")
+    journal.parent.mkdir(parents=True)
+    journal.touch()
+    assert find_ledger(home, sweep) is None
+    assert open_ledger(home, sweep).ask(sweep, bounds) is not None
+    assert find_ledger(home, sweep) is not None
+
+
 def test_a_ledger_of_another_sweep_is_refused_for_reading_too(
     home: Home, sweep_from: ReadSweep
 ) -> None:

@@ -32,6 +32,14 @@ def tell(ledger: Ledger, sweep: SweepSpec, *values: float, **excess: float) -> i
     return trial.number
 
 
+@pytest.mark.parametrize("seeds", ["2", "{race: {}}"])
+def test_a_sweep_with_one_objective_has_no_front(
+    seeds: str, sweep_from: ReadSweep, tmp_path: Path
+) -> None:
+    ledger = open_ledger(Home(tmp_path), sweep_from(SPACE, RANDOM, f"search.seeds={seeds}"))
+    assert front_of(ledger.trials(), ledger.sweep) == []
+
+
 def test_the_best_that_keeps_all_constraints_is_selected(
     sweep_from: ReadSweep, tmp_path: Path
 ) -> None:
