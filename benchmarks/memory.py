@@ -122,7 +122,7 @@ def main() -> None:
     rows = []
     for case in CASES:
         if not (models / case.model).is_dir():
-            print(f"{case.name}: left out, because there is no {models / case.model}")
+            print(f"{case.name}: skipped, {models / case.model} does not exist")
             continue
         predicted, measured = in_own_process([str(data), str(models), "--case", case.name]).split()
         error = 100 * (float(predicted) / float(measured) - 1)

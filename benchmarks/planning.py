@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("models", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sweeps", type=int, default=99, help="end after so many in all")
+    parser.add_argument("--sweeps", type=int, default=99, help="stop after this many sweeps")
     parser.add_argument("--alone", action="store_true", help="in this process, without Ray")
     arguments = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", DS_ACCELERATOR="cpu")

@@ -229,7 +229,7 @@ def compare_schedules(repeats: int) -> None:
 
 
 def regret_after(moments: Sequence[Moment], examples: float) -> float:
-    """The regret when a search has trained so many examples."""
+    """The regret of a search after it has trained a number of examples."""
     before = [moment for moment in moments if moment.examples <= examples]
     return (before or moments)[-1 if before else 0].regret
 

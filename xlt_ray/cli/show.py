@@ -143,16 +143,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 shown_number(row["objective"]),
                 *(row[name] or "" for name in supervision),
                 " · ".join(_made(stage, row["number"], ledger.name) for stage in row["stages"]),
-                "; ".join(
-                    filter(
-                        None,
-                        (
-                            row["by_hand"],
-                            row["cause"],
-                            _notes(row["evidence"], row["violated"]),
-                        ),
-                    )
-                ),
+                _notes(row),
             ]
             for row, labels in zip(rows, values, strict=True)
         ],
@@ -161,21 +152,22 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     )
 
 
-def _notes(evidence: dict[str, dict[str, Any]], violated: list[str]) -> str:
-    """Violated constraints, languages with nearly one prediction for all items, and those where
-    ``max_length`` cuts more than one example in a hundred."""
-    notes: dict[str, list[str]] = {"violates": violated} | {
-        "≡ one prediction for all": [],
-        "cut by max_length": [],
-    }
-    _, constant, cut = notes.values()
-    for by_language in evidence.values():
-        for language, row in by_language.items():
-            if row["is_near_constant"]:
-                constant.append(f"{language} {100 * row['top_share']:.0f} %")
-            if (row["cut"] or 0) > 0.01:
-                cut.append(f"{language} {100 * row['cut']:.0f} %")
-    return "; ".join(f"{note}: {', '.join(shares)}" for note, shares in notes.items() if shares)
+def _notes(row: dict[str, Any]) -> str:
+    """What people did to a trial, why it failed, violated constraints, languages with nearly one
+    prediction for all items, and those where ``max_length`` cuts more than one example in a
+    hundred."""
+    constant, cut = [], []
+    for by_language in row["evidence"].values():
+        for language, items in by_language.items():
+            if items["is_near_constant"]:
+                constant.append(f"{language} {100 * items['top_share']:.0f} %")
+            if (items["cut"] or 0) > 0.01:
+                cut.append(f"{language} {100 * items['cut']:.0f} %")
+    named = {
+        "violates": row["violated"], "≡ one prediction for all": constant, "cut by max_length": cut,
+    }  # fmt: skip
+    notes = (f"{name}: {', '.join(values)}" for name, values in named.items() if values)
+    return "; ".join(filter(None, (row["by_hand"], row["cause"], *notes)))
 
 
 def ui(

@@ -32,7 +32,7 @@ class Outcome:
     source: str
     is_higher_better: bool
     seconds: float
-    """That all stages of its path took, whoever made them."""
+    """That all stages of its path took, whichever trials made them."""
     gpus: float
     weight_bytes: int
 

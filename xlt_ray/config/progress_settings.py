@@ -8,8 +8,6 @@ from xlt_ray.config.methods import ConfigModel
 
 SHORTEST_S, LONGEST_S = 1.0, 300.0
 """Seconds between two saves, where their number follows from a share of the time."""
-
-
 FIRST_WEIGHTS_PER_S = 4e7
 """What the first save of a training is assumed to cost; it is about 500 MB a second."""
 

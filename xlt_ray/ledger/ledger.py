@@ -251,7 +251,7 @@ def _unknown_trial(name: str, number: int, num_trials: int) -> LedgerError:
 
 
 def _clone_of(trial: FrozenTrial) -> list[Any] | None:
-    """Id of the request, and the trial that was cloned, of a configuration of by hand."""
+    """Id of the request, and the cloned trial, of a configuration that people asked for."""
     clone_of: list[Any] | None = trial.user_attrs.get(CLONE_OF)
     return clone_of
 

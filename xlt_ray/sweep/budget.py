@@ -57,7 +57,7 @@ class Work:
     """Seconds for which it has run."""
 
     def expected_s(self, limit_s: float) -> float:
-        """The seconds to reckon with.
+        """The seconds to plan with.
 
         An unknown need is a share of the limit, and after that as much again as it has taken.
         """

@@ -24,8 +24,8 @@ def measured(
 ) -> Mapping[str, float]:
     """The values of :attr:`~xlt_ray.config.sweep.SweepSpec.measures`, by name.
 
-    A configuration costs what all stages of its path cost, whoever made them: which trial of a
-    sweep trains a shared stage says nothing about the configuration.
+    A configuration costs what all stages of its path cost, whichever trials made them: which trial
+    of a sweep trains a shared stage says nothing about the configuration.
 
     Args:
         gpus: that the trial occupies.
