@@ -132,9 +132,12 @@ class Environment:
             file.unlink(missing_ok=True)
         return is_met
 
-    def fill_disk(self) -> None:
-        """From the middle of its next write to the ledger, the driver has no disk space."""
-        (self.control / "full").touch()
+    def fill_disk(self) -> Path:
+        """From the middle of its next write to the ledger, the driver has no disk space; returns
+        the file that is there until then."""
+        full = self.control / "full"
+        full.touch()
+        return full
 
     def num_examples(self) -> int:
         """Examples that all workers have trained; an interrupted step counts in full."""

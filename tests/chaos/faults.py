@@ -175,8 +175,14 @@ def _kill_below(name: str) -> Inject:
 
 
 def _fill_disk(running: RunningSweep) -> bool:
-    running.start_environment.fill_disk()
-    return True
+    """False if the driver ends without another write to the ledger."""
+    full = running.start_environment.fill_disk()
+    while full.exists() and running.driver.poll() is None:
+        time.sleep(0.05)
+    is_met = not full.exists()
+    # The next round has space.
+    full.unlink(missing_ok=True)
+    return is_met
 
 
 def _kill_server(running: RunningSweep) -> bool:
