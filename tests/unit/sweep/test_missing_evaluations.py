@@ -202,6 +202,8 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
     def sync(*_: object) -> Any:
         yield driver.sync
 
+    # Tune is replaced, so Ray has nothing to run; its threads would outlive this test.
+    monkeypatch.setattr(runner, "connect", lambda _: None)
     monkeypatch.setattr(runner, "_tune", tune)
     monkeypatch.setattr(runner, "MlflowSync", sync)
     monkeypatch.setattr(runner, "checked_facts", lambda _: driver.facts)
