@@ -11,8 +11,10 @@ _OWNERS = (
     "|refresh|security|session|slack|tracking|user|wandb"
 )
 """Whose token is a secret: those of texts (pad_token, sep_token) are not."""
+_START = r"(?<![a-z0-9_-])[_-]*(?:[a-z0-9]+[_-]+)*"
+"""What stands before the name in a longer one, as ``AWS_`` does."""
 _NAMES = (
-    r"(?:[a-z0-9]+[_-])*(?:"
+    r"(?:"
     r"(?:pg|db|my|user|ssh)?(?:password|passwd|passphrase|passcode|pwd)"
     r"|(?<=[_-])(?:pass|pw)"
     r"|(?:client|shared|app|web|consumer|signing|jwt)?[_-]?secret(?:[_-]?(?:access[_-]?)?key)?"
@@ -23,6 +25,8 @@ _NAMES = (
     r")"
 )
 """Names of settings whose value is a secret."""
+_RANDOM = r"(?=[a-zA-Z+/=_.~-]*[0-9])(?=[0-9+/=_.~-]*[a-zA-Z])[a-zA-Z0-9+/=_.~-]{12,}"
+"""A value as a generator of secrets makes it: long, with letters and digits."""
 _PATTERNS = (
     # The key itself; a log may have been cut before its last line.
     re.compile(
@@ -52,27 +56,47 @@ _PATTERNS = (
     ),
     # A quoted value goes on to its closing quote, any other to a space or separator.
     re.compile(
-        rf"(?P<before>(?<![a-z0-9])(?:-{{1,2}})?{_NAMES}[\"']?\s*[=:]\s*(?P<quote>[\"']))"
+        rf"(?P<before>{_START}{_NAMES}[\"']?\s*[=:]\s*(?P<quote>[\"']))"
         r"(?!\*\*\*)[^\"'\n]+(?P<after>(?P=quote)?)",
         re.IGNORECASE,
     ),
     re.compile(
-        rf"(?P<before>(?<![a-z0-9])(?:-{{1,2}})?{_NAMES}[\"']?\s*[=:]\s*)"
+        rf"(?P<before>{_START}{_NAMES}[\"']?\s*[=:]\s*)"
         r"(?!\*\*\*)[^\s\"'&;,]+(?P<after>)",
         re.IGNORECASE,
     ),
     re.compile(
-        rf"(?P<before>(?<!\S)--(?:{_NAMES}|token)\s+[\"']?)(?!\*\*\*|-)[^\s\"']+(?P<after>)",
+        rf"(?P<before>(?<!\S)--(?:(?:[a-z0-9]+[_-])*{_NAMES}|token)\s+[\"']?)"
+        r"(?!\*\*\*|-)[^\s\"']+(?P<after>)",
         re.IGNORECASE,
     ),
+    # These names are also those of harmless things, whose values do not look drawn at random.
+    re.compile(
+        rf"(?P<before>{_START}(?:[a-z]*token|jwt|auth|credentials?|pass|pw|webhook)"
+        r"[\"']?\s*[=:]\s*[\"']?)"
+        rf"(?!\*\*\*){_RANDOM}(?P<after>)",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"(?P<before>\b[A-Z0-9_]+_KEY=[\"']?)(?!\*\*\*){_RANDOM}(?P<after>)"),
+    re.compile(r"(?P<before>\b(?:set-)?cookie: ?+)(?!\*\*\*)[^\n\"']+(?P<after>)", re.IGNORECASE),
+    re.compile(
+        r"(?P<before>\bpassword (?:(?:is|was) )?(?P<quote>[\"']))(?!\*\*\*)[^\"'\n]+"
+        r"(?P<after>(?P=quote))",
+        re.IGNORECASE,
+    ),
+    # Addresses that are secrets: who knows them may write there.
+    re.compile(r"(?P<before>\bhooks\.slack\.com/[a-z]+/)(?!\*\*\*)[^\s\"']+(?P<after>)"),
+    re.compile(r"(?P<before>\bdiscord(?:app)?\.com/api/webhooks/)(?!\*\*\*)[^\s\"']+(?P<after>)"),
+    re.compile(r"(?P<before>\bapi\.telegram\.org/bot)(?!\*\*\*)[^\s/\"']+(?P<after>)"),
     # Tokens that say by their first letters what they are.
     re.compile(
         r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|sk-(?:ant-|proj-)?"
-        r"|AIza|ya29\.|npm_|pypi-|dapi|wandb_v1_))[A-Za-z0-9_.-]{12,}(?P<after>)"
+        r"|AIza|ya29\.|npm_|pypi-|dapi|wandb_v1_|gsk_|[rs]k_(?:live|test)_|SG\.|hv[bs]\."
+        r"|AKIA|ASIA))[A-Za-z0-9_.-]{12,}(?P<after>)"
     ),
     re.compile(r"(?P<before>\beyJ)[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*(?P<after>)"),
 )
-_SECRET_NAME = re.compile(rf"{_NAMES}|authorization|token", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{_START}{_NAMES}|authorization|token|credentials?", re.IGNORECASE)
 
 
 def redacted(value: Any) -> Any:

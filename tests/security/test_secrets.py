@@ -76,6 +76,19 @@ SHOWN = [
     f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
     f"-----BEGIN PRIVATE KEY-----\n{SECRET}",
     f"private_key={SECRET}",
+    f"token={TOKEN}",
+    f'{{"token": "{TOKEN}"}}',
+    f"DATABRICKS_TOKEN={TOKEN}",
+    f"X-Vault-Token: {TOKEN}",
+    f"jwt: {TOKEN}",
+    f"REDIS_AUTH={TOKEN}",
+    f"KAGGLE_KEY={TOKEN}",
+    f"PASS={TOKEN}",
+    f"Cookie: session={SECRET}; Path=/",
+    f"FATAL: password '{SECRET}' rejected",
+    f"https://hooks.slack.com/services/T0/B0/{SECRET}",
+    f"https://api.telegram.org/bot12:{SECRET}/sendMessage",
+    f"sk_live_{TOKEN} gsk_{TOKEN}",
 ]
 
 
@@ -96,6 +109,9 @@ def test_a_secret_is_shown_nowhere(text: str) -> None:
         "sep_token: [SEP]", "{'bos_token': '<s>'}", "unk_token=unk", "ZeRO stage=3",
         "passes=2", "pass: 3 of 4", "basic questions", "a bearer of news", "key=target.size",
         "KeyError: 'preemption_policy'", "stage c61edeef0c7a", "--tokens 512", "tokenizer=xlm-r",
+        "mask_token: <extra_id_99>", "token: preemption_policy", "auth=none",
+        "stage_key=c61edeef0c7a", "password authentication failed for user 'ada'",
+        "eos_token_id=128001",
         "the signature of load() changed", "seed=7", "signal=15", "config=a", "task-a sk-1",
     ],
 )  # fmt: skip
