@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import http.client
 import json
 import os
 import pickle
@@ -112,6 +114,12 @@ CASES: dict[str, list[BaseException]] = {
                             "to the node running low on memory."),
         while_handling(torch.OutOfMemoryError("CUDA out of memory."), KeyError("optimizer")),
         caused(RuntimeError("the engine cannot be made"), MemoryError()),
+        RuntimeError("unable to open shared memory object </torch_1>: Cannot allocate memory (12)"),
+        RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error. Please try to "
+                     "raise your shared memory limit."),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 100 bytes."),
+        RuntimeError("cuMemAlloc failed: CUDA_ERROR_OUT_OF_MEMORY"),
+        RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
     ],
     "disk": [
         of_disk(errno.ENOSPC),
@@ -123,6 +131,8 @@ CASES: dict[str, list[BaseException]] = {
         wrapped(of_disk(errno.ENOSPC)),
         caused(errors.StoreError("cannot be written", key="ab" * 32), of_disk(errno.ENOSPC)),
         while_handling(of_disk(errno.ENOSPC), ValueError("I/O operation on closed file")),
+        RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
+        named("ClientError")("An error occurred (QuotaExceeded) when calling PutObject"),
     ],
     "preempted": [
         rayed.RayActorError(error_msg="The actor died.", preempted=True),
@@ -133,6 +143,8 @@ CASES: dict[str, list[BaseException]] = {
         RuntimeError("worker 1 exited with exit code 143"),
         named("NodePreemptedError")("10.0.0.9"),
         wrapped(rayed.RayActorError(error_msg="The actor died.", preempted=True)),
+        RuntimeError("Process 1 terminated with signal SIGTERM"),
+        RuntimeError("slurmstepd: error: *** JOB 1 CANCELLED AT 2026-12-01 DUE TO PREEMPTION ***"),
     ],
     "lost": [
         rayed.ActorDiedError(),
@@ -171,6 +183,16 @@ CASES: dict[str, list[BaseException]] = {
         rayed.ObjectLostError("ff" * 28, b"", ""),
         BrokenPipeError(errno.EPIPE, "Broken pipe"),
         rayed.TaskPlacementGroupRemoved(),
+        RuntimeError("failed to recv, got 0 bytes"),
+        rayed.RaySystemError("System error: Broken pipe"),
+        rayed.RaySystemError("Unable to connect to GCS (ray head) at 10.0.0.1:6379."),
+        named("_InactiveRpcError")("StatusCode.UNAVAILABLE failed to connect to all addresses"),
+        RuntimeError("connect() timed out. Original timeout was 1800000 ms."),
+        RuntimeError("Rank 1 has failed to pass monitoredBarrier in 1800000 ms"),
+        RuntimeError("worker exited with exit code 137"),
+        named("ChildFailedError")("train.py FAILED exitcode : -11 (pid: 1)"),
+        RuntimeError("Segmentation fault (core dumped)"),
+        RuntimeError("A worker died or was killed while executing a task"),
     ],
     "device": [
         named("AcceleratorError", RuntimeError)("CUDA error: uncorrectable ECC error encountered"),
@@ -193,6 +215,16 @@ CASES: dict[str, list[BaseException]] = {
         named("DistBackendError", RuntimeError)(
             "NCCL error: Failed to CUDA calloc, CUDA error: uncorrectable ECC error encountered"),
         while_handling(RuntimeError("CUDA error: unspecified launch failure"), KeyError("x")),
+        RuntimeError("CUDA error: an illegal instruction was encountered"),
+        RuntimeError("CUDA error: misaligned address"),
+        RuntimeError("CUDA error: invalid device ordinal"),
+        RuntimeError("CUDA error: no CUDA-capable device is detected"),
+        RuntimeError("CUDA error: the GPU requires reset"),
+        RuntimeError("CUDA driver initialization failed, you might not have a CUDA gpu."),
+        RuntimeError("Unable to determine the device handle for GPU 0000:3B:00.0: Unknown Error"),
+        RuntimeError("CUDA_ERROR_ECC_UNCORRECTABLE"),
+        RuntimeError("No HIP GPUs are available"),
+        RuntimeError("Found no NVIDIA driver on your system."),
     ],
     "timeout": [
         TrialFailure("2 workers did not answer for 1860 s", cause="timeout"),
@@ -202,6 +234,7 @@ CASES: dict[str, list[BaseException]] = {
             "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)"),
         named("DistStoreError", RuntimeError)("wait timeout after 300000ms, keys: /default_pg/0"),
         rayed.GetTimeoutError("Get timed out: some object(s) not ready."),
+        RuntimeError("Timed out initializing process group in store based barrier on rank: 0"),
     ],
     "tracking": [
         errors.TrackingError("the server is gone", uri="http://localhost:5000"),
@@ -231,6 +264,18 @@ CASES: dict[str, list[BaseException]] = {
         caused(DataError("cannot be read", task="pos"), PermissionError(13, "Permission denied")),
         json.JSONDecodeError("Expecting value", "", 0),
         OSError("org/m does not appear to have a file named pytorch_model.bin"),
+        OSError("You are trying to access a gated repo. Make sure to have access to it"),
+        named("DatasetGenerationError")("An error occurred while generating the dataset"),
+        named("ArrowInvalid", ValueError)("Parquet magic bytes not found in footer."),
+        named("DataFilesNotFoundError", FileNotFoundError)("No (supported) data files found in x"),
+        ValueError("BuilderConfig 'xx' not found. Available: ['en']"),
+        RuntimeError("Error(s) in loading state_dict for BertModel: size mismatch for embeddings"),
+        EOFError("Compressed file ended before the end-of-stream marker was reached"),
+        gzip.BadGzipFile("Not a gzipped file (b'ab')"),
+        OSError("Error no file named model.safetensors found in directory /m."),
+        ValueError("model type `foo` but Transformers does not recognize this architecture."),
+        pickle.UnpicklingError("invalid load key, 'v'."),
+        RuntimeError("PytorchStreamReader failed reading zip archive"),
     ],
     "nan": [
         TrialFailure("target nli 100: the loss is nan at step 3", cause="nan"),
@@ -242,6 +287,9 @@ CASES: dict[str, list[BaseException]] = {
         ValueError("Input contains NaN."),
         RuntimeError("probability tensor contains either `inf`, `nan` or element < 0"),
         ValueError("gradients are nan at step 12"),
+        ValueError("array must not contain infs or NaNs"),
+        ValueError("satisfy the constraint, but found invalid values:\ntensor([[nan, nan]])"),
+        AssertionError("found NaN in local grad norm in backward pass"),
     ],
     "storage": [
         of_disk(errno.EIO),
@@ -286,6 +334,12 @@ CASES: dict[str, list[BaseException]] = {
         RuntimeError("HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded"),
         FileNotFoundError(2, "No such file or directory", "/mnt/preemptible/stages/x"),
         PermissionError(errno.EACCES, "Permission denied", "/scratch/out of memory/x"),
+        http.client.BadStatusLine(""),
+        named("ServerDisconnectedError")("Server disconnected"),
+        named("ReadTimeoutError")("HTTPSConnectionPool(host='x', port=443): Read timed out."),
+        sqlite3.OperationalError("disk I/O error"),
+        sqlite3.OperationalError("database is locked"),
+        named("OperationalError")("server closed the connection unexpectedly"),
     ],
     "bug": [
         KeyError("labels"),
@@ -312,6 +366,9 @@ CASES: dict[str, list[BaseException]] = {
         rayed.RayActorError(error_msg="The actor died because of an error raised in its creation "
                             "task, File /mnt/preemptible/x.py, ImportError: libtorch.so"),
         errors.XltError("unknown schedule 'no space left on device'"),
+        RuntimeError("CUDA error: no kernel image is available for execution on the device"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling cublasSgemm("),
+        RuntimeError("CUDA error: invalid configuration argument"),
     ],
 }  # fmt: skip
 EXAMPLES = [(cause, error) for cause, errors in CASES.items() for error in errors]
