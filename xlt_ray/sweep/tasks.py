@@ -44,7 +44,7 @@ class TrialTask:
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
     batch_limits_file: str = ""
-    """See :func:`xlt_ray.sweep.trainable.read_batch_limits`."""
+    """See :mod:`xlt_ray.sweep.batch_limits`."""
     batch_limits: Mapping[int, int] = field(default_factory=dict)
     """As :attr:`xlt_ray.training.runtime.Runtime.batch_limits`; the trial process fills it in."""
     watched: tuple[str, ...] = ()

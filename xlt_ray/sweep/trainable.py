@@ -7,11 +7,8 @@ libraries takes seconds.
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -20,15 +17,14 @@ from ray.tune.result import DONE
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.ledger import StageUse
-from xlt_ray.store.lease import waiting_for
 from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
-from xlt_ray.store.storage import Storage
 from xlt_ray.sweep import LOADED_S
+from xlt_ray.sweep.batch_limits import SmallerPass, smaller_pass, with_batch_limits
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.tasks import Report, TrialTask, maker_of
-from xlt_ray.sweep.workers import RayWorkers, Worker, runtime_of, workers_for
+from xlt_ray.sweep.workers import RayWorkers, Worker, workers_for
 from xlt_ray.training.events import Committed, Evaluated, Event, Ticked, Waiting
 
 REPORT, INTERVAL = "report", "quiet_s"
@@ -76,8 +72,8 @@ class TrialWalk(tune.Trainable):
         self._num_fetched = 0
         self._scores: tuple[Score, ...] = ()
         self._remaining: list[Stage] = []
-        self._smaller_pass: tuple[int, int] | None = None
-        """Length and pass size with which a stage that ran out of memory is tried again."""
+        self._smaller_pass: SmallerPass | None = None
+        """With which a stage that ran out of memory is tried again."""
         self._resume_at_s = 0.0
 
     def step(self) -> dict[str, Any]:
@@ -152,7 +148,7 @@ class TrialWalk(tune.Trainable):
         self._workers = self._workers or workers_for(self._task)
         if not self._is_walking:
             self._remaining = list(stages_to_run(self._task.path))
-            self._task = replace(self._task, batch_limits=self._batch_limits())
+            self._task = with_batch_limits(self._task, self._smaller_pass)
             self._workers.begin(self._task)
             self._num_fetched = 0
             self._is_walking = True
@@ -205,35 +201,12 @@ class TrialWalk(tune.Trainable):
         )
 
     def _choose_smaller_pass(self, failure: Failure) -> str:
-        """Halve the pass size of a stage that did not fit into memory, for the next attempt; the
+        """Choose a smaller pass for the next attempt of a stage that did not fit into memory; the
         change in words, empty if there is none."""
-        self._smaller_pass = None
         shrinks = self._task.failures.policy(failure.cause).action == "shrink"
-        if not shrinks or not self._remaining:
-            return ""
-        settings = self._remaining[0].settings
-        length, pass_size = settings["max_length"], runtime_of(self._task).pass_size(settings)
-        if pass_size == 1:
-            return ""
-        self._smaller_pass = (length, pass_size // 2)
-        smaller = {**self._task.batch_limits, length: pass_size // 2}
-        halved = runtime_of(replace(self._task, batch_limits=smaller)).pass_size(settings)
-        return f"with {halved} instead of {pass_size} sequences a pass"
-
-    def _batch_limits(self) -> dict[int, int]:
-        """The limits that this trial and others of the home have learnt for its model."""
-        task = self._task
-        key = Path(task.batch_limits_file), task.trial.model.name, runtime_of(task).memory_profile
-        limits = dict(task.batch_limits)
-        if self._smaller_pass is not None:
-            length, limit = self._smaller_pass
-            limits[length] = limit
-            # If it cannot be written, this trial still uses it.
-            with contextlib.suppress(OSError):
-                save_batch_limit(*key, length, limit)
-        for length, limit in read_batch_limits(*key).items():
-            limits[length] = min(limit, limits.get(length, limit))
-        return limits
+        stage = self._remaining[0] if shrinks and self._remaining else None
+        self._smaller_pass = None if stage is None else smaller_pass(self._task, stage)
+        return "" if self._smaller_pass is None else str(self._smaller_pass)
 
     def _abandon(self) -> None:
         """Release memory after a failure; the next attempt gets new workers."""
@@ -251,41 +224,3 @@ class TrialWalk(tune.Trainable):
             except (RayError, TrialFailure):
                 self._abandon()
         self._is_walking = False
-
-
-def read_batch_limits(file: Path, model: str, memory_profile: str) -> dict[int, int]:
-    """How many sequences fit into memory in one pass of a worker, by length, as attempts that ran
-    out of memory have learnt.
-
-    A JSON file of the home has them by model and
-    :attr:`~xlt_ray.training.runtime.Runtime.memory_profile`; the user may delete it at any time.
-    """
-    lengths = _read_limits(file).get(model, {}).get(memory_profile, {})
-    return {int(length): number for length, number in lengths.items()}
-
-
-def save_batch_limit(
-    file: Path, model: str, memory_profile: str, max_length: int, number: int
-) -> None:
-    """Save that more than ``number`` sequences did not fit; a smaller number in the file stays.
-
-    Raises:
-        OSError: the home cannot be written.
-    """
-    storage = Storage(file.parent)
-    # Trials in several processes write at the same time.
-    with waiting_for(storage, f"leases/{file.stem}.json"):
-        known = _read_limits(file)
-        lengths = known.setdefault(model, {}).setdefault(memory_profile, {})
-        lengths[str(max_length)] = min(number, lengths.get(str(max_length), number))
-        content = json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False)
-        storage.write(file.name, content.encode())
-
-
-def _read_limits(file: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """The content of the file; empty if it cannot be read."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, Mapping) else {}  # type: ignore[return-value]

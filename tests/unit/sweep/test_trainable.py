@@ -19,9 +19,10 @@ from xlt_ray.home import Home
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of, stages_to_run
+from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
 from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
-from xlt_ray.sweep.trainable import REPORT, TrialWalk, read_batch_limits, save_batch_limit
+from xlt_ray.sweep.trainable import REPORT, TrialWalk
 from xlt_ray.sweep.workers import Update, runtime_of
 from xlt_ray.training.events import Committed, Event
 
@@ -204,7 +205,7 @@ def test_a_trial_shrinks_in_a_home_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("xlt_ray.sweep.trainable.save_batch_limit", refuse)
+    monkeypatch.setattr("xlt_ray.sweep.batch_limits.save_batch_limit", refuse)
     reports, script = walk(
         [["intermediate", MemoryError()], ["intermediate", "target", "evaluate"]]
     )
