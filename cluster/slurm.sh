@@ -5,7 +5,7 @@
 #SBATCH --job-name=xlt
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
-#SBATCH --exclusive
+#SBATCH --cpus-per-task=16
 #SBATCH --gpus-per-node=4
 #SBATCH --time=24:00:00
 #SBATCH --requeue
@@ -16,7 +16,10 @@ set -euo pipefail
 
 : "${XLT_HOME:?a folder that all nodes see, for example on scratch}"
 : "${XLT_VENV:=$HOME/xlt-ray/.venv}"
-port="${XLT_RAY_PORT:-6379}"
+# Jobs may share a node: every port is one that is free there, and folders are of this job alone.
+free_port() {
+  python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
+}
 export XLT_HOME PATH="$XLT_VENV/bin:$PATH"
 
 mkdir --parents "$XLT_HOME"
@@ -34,10 +37,18 @@ if [[ $address == 127.* ]]; then
   address=$(hostname --all-ip-addresses | cut --delimiter=' ' --fields=1)
 fi
 others=$((SLURM_JOB_NUM_NODES - 1))
+port="${XLT_RAY_PORT:-$(free_port)}"
+client_port=$(free_port)
+own=(--temp-dir="${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID" --min-worker-port=0 --max-worker-port=0
+  --dashboard-agent-listen-port=0 --disable-usage-stats)
+if [[ -n ${SLURM_CPUS_PER_TASK:-} ]]; then
+  # Ray would count the cores of other jobs, too.
+  own+=(--num-cpus="$SLURM_CPUS_PER_TASK")
+fi
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \
   ray start --head --block --node-ip-address="$address" --port="$port" \
-  --include-dashboard=false --disable-usage-stats &
+  --ray-client-server-port="$client_port" --include-dashboard=false "${own[@]}" &
 ray_steps=($!)
 until ray health-check --address "$address:$port" > /dev/null 2>&1; do
   kill -0 "${ray_steps[0]}"
@@ -45,7 +56,7 @@ until ray health-check --address "$address:$port" > /dev/null 2>&1; do
 done
 if ((others > 0)); then
   srun --nodes="$others" --ntasks="$others" --exclude="$head" --overlap \
-    ray start --block --address="$address:$port" --disable-usage-stats &
+    ray start --block --address="$address:$port" "${own[@]}" &
   ray_steps+=($!)
 fi
 

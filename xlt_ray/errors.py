@@ -6,9 +6,10 @@
       SpecError          a sweep file (or an override) is wrong          exit 2
       DataError          a task, language, split or folder is wrong      exit 2
         DataErrors       several faults of one file
-        ForbiddenLabels  the zero-shot gate: labels that may not be read
+        ForbiddenLabels  labels that a trial may not read
       ModelError         a model folder or name is wrong                 exit 2
       LedgerError        the ledger cannot be opened or continued        exit 2
+        SweepHasDriver   another process drives the sweep now            exit 2
       ClusterError       a trial needs more than the cluster has         exit 2
         ClusterOutage    Ray does not start now, but may later           exit 1
       TrackingError      the MLflow server or database cannot be used    exit 2
@@ -159,6 +160,10 @@ class LedgerError(XltError):
     """A ledger that cannot be opened, or that this sweep file cannot continue."""
 
     exit_code = 2
+
+
+class SweepHasDriver(LedgerError):
+    """Another process drives the sweep now."""
 
 
 class ClusterError(XltError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from tests.cluster.test_recipes import CLUSTER, tool
 
 SCRIPT = CLUSTER / "slurm.sh"
+ARRAY = CLUSTER / "slurm-array.sh"
 STAND_INS = {
     # As srun does: drop its own options, start the rest.
     "srun": 'echo "srun $*" >> "$LOG"; while [[ $1 == --* ]]; do shift; done; exec "$@"',
@@ -57,6 +59,8 @@ def prepare(tmp_path: Path, xlt: str) -> tuple[dict[str, str], Path]:
         "XLT_VENV": str(tmp_path / "venv"),
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NUM_NODES": "3",
+        "SLURM_CPUS_PER_TASK": "4",
+        "XLT_RAY_PORT": "6379",
         "SLURMD_NODENAME": "n1",
     }
     return environment, log
@@ -69,9 +73,10 @@ echo "token $(stat --format='%a %s' .ray-token-7)" >> "$LOG"
 """
 
 
-def test_the_script_has_no_complaints() -> None:
+@pytest.mark.parametrize("script", [SCRIPT, ARRAY])
+def test_a_script_has_no_complaints(script: Path) -> None:
     done = subprocess.run(
-        [tool("shellcheck"), str(SCRIPT)], capture_output=True, text=True, check=False
+        [tool("shellcheck"), str(script)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
@@ -104,6 +109,21 @@ def test_the_head_is_the_node_that_the_script_is_on(tmp_path: Path) -> None:
     assert "ray start --head --block --node-ip-address=10.0.0.1 --port=6379" in head
     assert "--nodes=2 --ntasks=2 --exclude=n1 " in others
     assert "ray start --block --address=10.0.0.1:6379" in others
+    # Another job may share the node: it has other cores, folders and ports.
+    for line in (head, others):
+        assert "--num-cpus=4 " in f"{line} "
+        assert "/ray-7 --min-worker-port=0 --max-worker-port=0" in line
+    assert "--ray-client-server-port=" in head
+
+
+def test_jobs_on_one_node_use_different_ports(tmp_path: Path) -> None:
+    ports = set()
+    for number in range(3):
+        environment, log = prepare(tmp_path / str(number), "exit 0")
+        del environment["XLT_RAY_PORT"]
+        subprocess.run([str(SCRIPT), "s.yaml"], env=environment, timeout=60, check=True)
+        ports |= set(re.findall(r"--head .*--port=(\d+)", log.read_text()))
+    assert len(ports) == 3
 
 
 def test_a_name_that_leads_to_loopback_is_not_what_other_nodes_are_reported(tmp_path: Path) -> None:
@@ -164,3 +184,26 @@ def test_a_job_without_home_says_what_is_missing(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "XLT_HOME: a folder that all nodes see" in done.stderr
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_job_of_an_array_ends_as_its_worker_does(tmp_path: Path, code: int) -> None:
+    environment, log = prepare(tmp_path, f'echo "xlt $*" >> "$LOG"; exit {code}')
+    done = subprocess.run([str(ARRAY), "s.yaml", "a=1"], env=environment, timeout=60, check=False)
+    assert done.returncode == code
+    assert log.read_text().splitlines() == ["xlt worker s.yaml a=1"]
+
+
+def test_a_preempted_job_of_an_array_saves_and_is_queued_again(tmp_path: Path) -> None:
+    environment, log = prepare(tmp_path, SAVE)
+    environment |= {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    job = subprocess.Popen([str(ARRAY), "s.yaml"], env=environment)
+    try:
+        while not log.exists() or "at work" not in log.read_text():
+            assert job.poll() is None
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=60) == 1
+    finally:
+        job.kill()
+    lines = log.read_text().splitlines()
+    assert lines == ["at work", "xlt saves", "xlt saved", "scontrol requeue 7_2"]

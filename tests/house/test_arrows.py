@@ -43,7 +43,7 @@ ROOMS = {
 ONLY_IN = {
     "data": {"read_facts", "workers"},
     "modeling": {"read_facts"},
-    "training": {"runner", "trainable", "workers"},
+    "training": {"runner", "stage_worker", "trainable", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""
 

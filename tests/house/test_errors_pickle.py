@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.ForbiddenLabels("not yours", task="pos", language="fi", split="test"),
     errors.ModelError("no folder", model="models/x", remedy="see xlt list models"),
     errors.LedgerError("another sweep"),
+    errors.SweepHasDriver("is already being run"),
     errors.ClusterError("too much", asked={"GPU": 8}, available={"GPU": 1.0}),
     errors.ClusterOutage("Ray did not start", asked={}, available={}),
     errors.TrackingError("is not a URL", uri="http//localhost:5000"),
@@ -67,7 +68,7 @@ def test_bad_input_ends_with_two_and_failures_with_one() -> None:
     codes = {kind.__name__: kind.exit_code for kind in KINDS}
     assert {name for name, code in codes.items() if code == 2} == {
         "SpecError", "SpecErrors", "DataError", "DataErrors", "ForbiddenLabels", "ModelError",
-        "LedgerError", "ClusterError", "TrackingError",
+        "LedgerError", "SweepHasDriver", "ClusterError", "TrackingError",
     }  # fmt: skip
     assert set(codes.values()) == {1, 2}
 

@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 
 COMMANDS = {
-    "Run": (run.run, run.resume, run.stage, reports.confirm, cluster.submit),
+    "Run": (run.run, run.resume, run.worker, run.stage, reports.confirm, cluster.submit),
     "Change": (change.stop, change.pause, change.clone, change.set_),
     "Look": (
         *(show.status, show.trials, cluster.logs, reports.report, reports.compare, show.ui),

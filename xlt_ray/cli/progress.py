@@ -273,8 +273,8 @@ def _typical(views: Sequence[TrialView]) -> TrialView:
     return views[signatures.index(max(signatures, key=signatures.count))]
 
 
-def echo_event(event: Event) -> None:
-    """Print an event of ``xlt stage``."""
+def echo_event(event: Event, *, with_scores: bool = True) -> None:
+    """Print an event of a walk in this process."""
     from xlt_ray.training.events import Committed, Evaluated, Waiting
 
     if isinstance(event, Evaluated):
@@ -283,7 +283,7 @@ def echo_event(event: Event) -> None:
     elif isinstance(event, Committed):
         how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
         _echo(f"{event.stage.label}: {event.stage.key} {how}")
-        for score in event.record.scores:
+        for score in event.record.scores if with_scores else ():
             # Averaged weights, pairs and few shots have tasks of their own.
             where = f"{score.task} {score.split} {score.language}"
             _echo(f"  {where} {score.metric} {score.value:.4f}")

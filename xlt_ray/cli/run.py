@@ -1,4 +1,4 @@
-"""``xlt run``, ``xlt resume``, ``xlt stage``: everything that trains."""
+"""``xlt run``, ``xlt resume``, ``xlt worker``, ``xlt stage``: everything that trains."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from xlt_ray.cli.arguments import (
     SweepArgument,
     VerifyOption,
 )
+from xlt_ray.cli.output import warn
 from xlt_ray.home import Home
 
 
@@ -116,6 +117,44 @@ def stage(
     spec = api.find_sweep(sweep, overrides or (), home)
     for event in make_alone(spec, home, trial=trial, until=until):
         echo_event(event)
+
+
+def worker(sweep: SweepArgument, overrides: OverridesArgument = None) -> None:
+    """Make missing stages of a sweep in this process, without Ray, beside other workers.
+
+    For job arrays and clusters without a common Ray: any number of workers on machines that share
+    the home. `xlt run` afterwards trains nothing and writes the results. SIGTERM and Ctrl-C save
+    progress; the same command continues.
+
+    [dim]xlt worker sweeps/fusion-method.yaml data.root=data[/]
+    """
+    import signal
+
+    from xlt_ray.cli.progress import echo_event
+    from xlt_ray.sweep.stage_worker import WorkerSummary, work
+
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        warn("stopping after saving progress; repeat to stop at once")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    home, summary = Home.from_environment(), WorkerSummary()
+    spec = api.find_sweep(sweep, overrides or (), home)
+    for event in work(spec, home, summary, lambda: bool(received)):
+        echo_event(event, with_scores=False)
+    for failure in summary.failed.values():
+        typer.echo(f"failed: {failure}")
+    made = f"{spec.name}: {summary.num_made} stage{'s' * (summary.num_made != 1)} made"
+    left = f"{summary.num_left} trials have no scores yet"
+    done = "every trial has its scores; `xlt run` writes them to the ledger and MLflow"
+    typer.echo(f"{made}; {left if summary.num_left else done}")
+    if received or summary.failed:
+        raise typer.Exit(128 + received[0] if received else 1)
 
 
 def end_with(results: api.RunResults) -> None:

@@ -22,7 +22,7 @@ from optuna.storages import JournalStorage
 from xlt_ray.config.places import with_absolute_paths
 from xlt_ray.config.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.config.yaml import Overrides, parse_document
-from xlt_ray.errors import LeaseLost, LedgerError, nearest
+from xlt_ray.errors import LeaseLost, LedgerError, SweepHasDriver, nearest
 from xlt_ray.home import Home
 from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.ledger.ledger import Ledger
@@ -72,7 +72,7 @@ def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Calla
     """
     lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
     if isinstance(lease, Holder):
-        raise LedgerError(f"{name}: is already being run by {lease}; wait for it or stop it")
+        raise SweepHasDriver(f"{name}: is already being run by {lease}; wait for it or stop it")
     with lease, sole_user(ledger_url, name) as confirm_user:
 
         def confirm() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from xlt_ray.errors import DamagedStage, LeaseLost, StoreError
 from xlt_ray.store.canonical import digest, digest_of_json, sealed, unsealed
 from xlt_ray.store.copies import Copies, working_folder
-from xlt_ray.store.lease import TTL, Holder, Lease, try_acquire
+from xlt_ray.store.lease import TTL, Holder, Lease, find_holder, try_acquire
 from xlt_ray.store.record import FileEntry, StageRecord, agreed
 from xlt_ray.store.stage import Stage, short
 from xlt_ray.store.storage import Storage, fault_of_file, file_digest, is_key
@@ -363,6 +363,11 @@ class StageStore:
     def lease(self, key: str, *, purpose: str = "", ttl: float = TTL) -> Lease | Holder:
         """The lease on a stage, or its living holder."""
         return try_acquire(self.storage, f"leases/{key}.json", purpose=purpose, ttl=ttl)
+
+    def holder(self, key: str) -> Holder | None:
+        """The living process that makes a stage now, or None."""
+        holder = find_holder(self.storage, f"leases/{key}.json")
+        return holder if holder is not None and holder.is_alive else None
 
 
 def _record_path(key: str) -> str:

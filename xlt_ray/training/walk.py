@@ -52,14 +52,14 @@ def walk(path: StagePath, context: TrainingContext, *, until: str = "") -> Itera
     that the final evaluation asks for.
 
     Args:
-        until: kind of the last stage to make; the whole path if it has no stage of that kind.
+        until: kind or key of the last stage to make; the whole path if it has no such stage.
     """
     runtime = replace(context.runtime, diagnosis=diagnosis_of(path[-1]))
     context = replace(context, runtime=runtime)
     stages = stages_to_run(path)
-    kinds = [stage.kind for stage in stages]
-    if until in kinds:
-        stages = stages[: kinds.index(until) + 1]
+    last = next((n for n, stage in enumerate(stages) if until in (stage.kind, stage.key)), None)
+    if last is not None:
+        stages = stages[: last + 1]
     start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, context)), 0)
     for stage in stages[:start]:
         # The stages that a finished stage was made from need not exist any more.
