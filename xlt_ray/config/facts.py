@@ -32,34 +32,58 @@ class ModelFacts:
     intermediate_size: int = 0
     """Width between the two layers of a feed-forward block; 0 for four times the hidden size."""
     num_heads: int = 0
+    layer_weights: int = 0
+    """Weights of the matrices of one layer; 0 for those of BERT."""
+    shares_layers: bool = False
+    """Whether all layers are one and the same (ALBERT)."""
+    embedding_size: int = 0
+    """Width of the table of pieces; 0 for the hidden size."""
+    has_position_table: bool = True
+    """False if positions turn states (rotary) or are distances."""
 
     @property
     def feed_forward(self) -> int:
         return self.intermediate_size or 4 * self.hidden_size
 
     @property
+    def layer_matrices(self) -> int:
+        """Weights of the matrices of one layer: in BERT four of attention, two of the feed-forward
+        block."""
+        width = self.hidden_size
+        return self.layer_weights or 4 * width**2 + 2 * width * self.feed_forward
+
+    @property
     def layer_parameters(self) -> int:
-        """Of one layer: four matrices of attention, two of the feed-forward block, biases, norms.
+        """Of one layer: its matrices, and biases and norms as BERT has them.
 
         >>> ModelFacts("xlm-roberta-base", 12, 768, 512, "").layer_parameters
         7087872
         """
-        matrices = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.feed_forward
-        return matrices + 9 * self.hidden_size + self.feed_forward
+        return self.layer_matrices + 9 * self.hidden_size + self.feed_forward
+
+    @property
+    def embedding_width(self) -> int:
+        return self.embedding_size or self.hidden_size
 
     @property
     def embedding_parameters(self) -> int:
-        """Of the tables of pieces and positions."""
-        return (self.vocabulary_size + self.max_positions) * self.hidden_size
+        """Of the tables of pieces and positions, and what turns their width into the hidden one."""
+        width, positions = self.embedding_width, self.max_positions * self.has_position_table
+        widened = 0 if width == self.hidden_size else width * self.hidden_size
+        return (self.vocabulary_size + positions) * width + widened
+
+    def parameters_of(self, num_layers: int) -> int:
+        """Of so many of its layers, at least one."""
+        return (1 if self.shares_layers else num_layers) * self.layer_parameters
 
     @property
     def num_parameters(self) -> int:
-        """Of a BERT of this shape without heads; families that share or gate layers differ.
+        """Without heads.
 
         >>> ModelFacts("xlm-roberta-base", 12, 768, 512, "", True, 250002).num_parameters
         277449216
         """
-        return self.embedding_parameters + self.num_layers * self.layer_parameters
+        return self.embedding_parameters + self.parameters_of(self.num_layers)
 
     def bounds(self) -> dict[str, int]:
         """The names that a distribution's bounds may use."""

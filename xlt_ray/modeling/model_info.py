@@ -187,14 +187,39 @@ def shape_of(name: str, config: Mapping[str, Any], weights: str = "") -> ModelFa
     return ModelFacts(
         name=name,
         num_layers=_number(name, config, "num_hidden_layers", "n_layers", "n_layer"),
-        hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
+        hidden_size=_number(name, config, *_WIDTH),
         max_positions=positions,
         weights=weights,
         reads_positions=reads_positions(config),
         vocabulary_size=_first_of(config, "vocab_size"),
-        intermediate_size=_first_of(config, "intermediate_size", "hidden_dim", "n_inner"),
-        num_heads=_first_of(config, "num_attention_heads", "n_heads", "n_head"),
+        intermediate_size=_first_of(config, *_INNER),
+        num_heads=_first_of(config, *_HEADS),
+        layer_weights=_layer_weights(config),
+        shares_layers=config.get("model_type") == "albert",
+        embedding_size=_first_of(config, "embedding_size", "input_embedding_size"),
+        has_position_table=reads_positions(config)
+        and not any("rope" in key or "rotary" in key for key in config),
     )
+
+
+_WIDTH = ("hidden_size", "dim", "d_model", "n_embd")
+_INNER = ("intermediate_size", "hidden_dim", "n_inner")
+_HEADS = ("num_attention_heads", "n_heads", "n_head")
+_GATED = frozenset({"eurobert", "gte", "modernbert", "new", "nomic_bert"})
+"""Families in which a third matrix gates the feed-forward block, as in all that are causal
+(Shazeer 2020, arXiv 2002.05202)."""
+
+
+def _layer_weights(config: Mapping[str, Any]) -> int:
+    """Weights of the matrices of one layer of a family that gates them or shares keys among heads;
+    0 where they are those of BERT."""
+    num_keys = _first_of(config, "num_key_value_heads")
+    if config.get("model_type") not in _GATED and not num_keys:
+        return 0
+    width, num_heads = _first_of(config, *_WIDTH), _first_of(config, *_HEADS) or 1
+    head = _first_of(config, "head_dim") or width // num_heads
+    attention = 2 * width * head * (num_heads + (num_keys or num_heads))
+    return attention + 3 * width * (_first_of(config, *_INNER) or 4 * width)
 
 
 def reads_positions(config: Mapping[str, Any]) -> bool:

@@ -150,6 +150,8 @@ class Work:
     flops: float = 0.0
     is_measured: bool = True
     """Whether all of its texts were measured."""
+    tasks: str = ""
+    """What it reads."""
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -177,10 +179,11 @@ class Arithmetic:
         model: ModelFacts,
         maker: Maker,
     ) -> Work:
-        """The work of one stage.
+        """The work of one stage; of a training on a task that the sweep does not have, texts are
+        assumed and evaluations left out.
 
         Raises:
-            KeyError: it reads a task or split that the sweep does not have.
+            KeyError: it predicts a task or split that the sweep does not have.
         """
         maker = replace(maker, precision=settings["precision"])
         parts = list(
@@ -210,6 +213,7 @@ class Arithmetic:
             _shape(settings),
             flops,
             all(part.is_measured for part in parts),
+            ", ".join(settings.get("tasks") or [settings.get("task", {}).get("name", "")]),
         )
 
     def text(self, model: str, task: str, split: str, language: str, max_length: int) -> Text:
@@ -257,7 +261,8 @@ class Arithmetic:
         yield _Part(each * text.mean * num_examples, steps, text.is_measured)
         if "task" in settings and kind != "trunk":
             name, language = settings["task"]["name"], settings["source_language"]
-            if (language, "dev") in self.facts.tasks[name].splits:
+            task = self.facts.tasks.get(name)
+            if task is not None and (language, "dev") in task.splits:
                 dev = self._read(settings, model, name, "dev", language, "all")
                 number = settings.get("evaluations", 4)
                 yield dev._replace(flops=number * dev.flops, steps=number * dev.steps)
@@ -321,8 +326,7 @@ def forward_flops(model: ModelFacts, length: float) -> float:
 
 
 def _layer_flops(model: ModelFacts, length: float) -> float:
-    width = model.hidden_size
-    return 2 * (4 * width**2 + 2 * width * model.feed_forward) + 4 * width * length
+    return 2 * model.layer_matrices + 4 * model.hidden_size * length
 
 
 def training_flops(
@@ -340,7 +344,7 @@ def training_flops(
     freeze = settings.get("freeze") or {"embeddings": False, "layers": 0}
     frozen = freeze["layers"] * (1 if freeze["embeddings"] else 2)
     passes = frozen + 3 * (model.num_layers - freeze["layers"])
-    head = 3 * predicted * 2 * model.vocabulary_size * model.hidden_size
+    head = 3 * predicted * 2 * model.vocabulary_size * model.embedding_width
     return passes * _layer_flops(model, length) + head
 
 
@@ -363,9 +367,10 @@ def trained_rows(model: ModelFacts, settings: Mapping[str, Any], rows: float) ->
 def trained_parameters(model: ModelFacts, settings: Mapping[str, Any], rows: float) -> float:
     """Parameters that a training stage changes; ``rows`` as in :func:`trained_rows`."""
     frozen = (settings.get("freeze") or {}).get("layers", 0)
-    layers = (model.num_layers - frozen) * model.layer_parameters
+    layers = model.parameters_of(model.num_layers - frozen) if frozen < model.num_layers else 0
     table = trained_rows(model, settings, rows)
-    return layers + ((table + model.max_positions) * model.hidden_size if table else 0.0)
+    untouched = (model.vocabulary_size - table) * model.embedding_width
+    return layers + (model.embedding_parameters - untouched if table else 0.0)
 
 
 def _shape(settings: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -388,9 +393,10 @@ class Observation(NamedTuple):
     seconds: float
 
 
-ALL, EACH, MODEL, KIND, SHAPE, SWEEP = 0.8, 0.7, 0.35, 0.35, 0.25, 0.2
+ALL, EACH, MODEL, KIND, SHAPE, SWEEP, TEXT = 0.8, 0.7, 0.35, 0.35, 0.25, 0.2, 0.4
 """Standard deviations of logarithms, before anything is measured: of the speed of a device, of each
-of its three terms, and of these for a model; of a kind of stage, of a shape, of a sweep."""
+of its three terms, and of these for a model; of a kind of stage, of a shape, of a sweep, and of
+tasks whose texts were not measured."""
 NOISE: tuple[float, ...] = (0.15, 0.6)
 """The same of one stage beside another of its shape, and of what one trial takes besides its stages
 (its process may have to start), until they show it."""
@@ -486,12 +492,20 @@ def _factors(work: Work) -> Iterator[tuple[tuple[Any, ...], float, int]]:
     """Name, prior deviation and term of every factor of a work."""
     maker = work.maker
     device = (maker.device, maker.threads if maker.device == "cpu" else 1)
+    if work.kind == "trial":
+        # Processes that start, and what is written between stages, tell nothing of the speed of
+        # arithmetic.
+        yield ("trial", device), ALL, 0
+        yield ("trial", maker.sweep), KIND, 0
+        return
     alike: list[tuple[tuple[Any, ...], float]] = [
         (("all", device), ALL),
         (("kind", device, work.kind), KIND),
         (("shape", work.group), SHAPE),
         (("sweep", maker.sweep), SWEEP),
     ]
+    if not work.is_measured:
+        alike.append((("text", work.tasks), TEXT))
     for term in range(3):
         yield from ((name, deviation, term) for name, deviation in alike)
         yield (term, device), EACH, term

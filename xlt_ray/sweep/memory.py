@@ -81,7 +81,7 @@ def peak_memory(
         state = state_bytes(model.num_parameters, trained, resources)
         gradients = gradient_bytes(trained, resources)
         is_trimmed = 0 < trained_rows(model, settings, text.vocabulary) < model.vocabulary_size
-        table = 4 * model.vocabulary_size * model.hidden_size if is_trimmed else 0
+        table = 4 * model.vocabulary_size * model.embedding_width if is_trimmed else 0
         kept = sum(name in settings for name in ("select", "average"))
         is_saved = seconds > progress.interval(trained / FIRST_WEIGHTS_PER_S)
         progress_bytes = 12 * trained * is_saved

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
-from xlt_ray.config.facts import ModelFacts
+from tests.unit.modeling.test_architectures import ARCHITECTURES
+from tests.unit.modeling.test_architectures import PLAIN as PLAIN_BERT
+from xlt_ray.config.facts import Facts, ModelFacts
 from xlt_ray.config.trial import Freeze
 from xlt_ray.modeling.freeze import freeze
+from xlt_ray.modeling.model_info import shape_of
 from xlt_ray.sweep.cost import (
     NOISE,
+    Arithmetic,
     Maker,
     Observation,
     Throughput,
     Work,
+    forward_flops,
     interval,
     trained_parameters,
     training_flops,
@@ -69,6 +76,37 @@ def test_parameters_are_those_of_the_network() -> None:
     assert trained_parameters(MODEL, PLAIN, 100) - trimmed == 400 * 32
 
 
+WIDE = {"hidden_size": 128, "intermediate_size": 256}
+FAMILIES = {
+    "modernbert": ARCHITECTURES["modernbert"],
+    "gte": ARCHITECTURES["gte"],
+    "albert": ("Albert", {**PLAIN_BERT, "embedding_size": 16}),
+    "gemma3": (
+        "Gemma3Text",
+        {**PLAIN_BERT, "num_key_value_heads": 1, "head_dim": 64, "bos_token_id": 1,
+         "eos_token_id": 2, "use_bidirectional_attention": True},
+    ),
+}  # fmt: skip
+"""Gated layers, shared ones, and keys that heads share."""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_have_the_weights_and_operations_of_their_own_layers(family: str) -> None:
+    name, settings = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(**{**settings, **WIDE})
+    with torch.device("meta"):
+        network = transformers.AutoModel.from_config(config, attn_implementation="eager")
+    model = shape_of(family, json.loads(config.to_json_string(use_diff=False)))
+    weights = {
+        name: part.numel() for name, part in network.named_parameters() if "pooler" not in name
+    }
+    assert model.num_parameters == pytest.approx(sum(weights.values()), rel=0.01)
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros((2, 16), dtype=torch.long, device="meta"))
+    # Not counted: widening the embeddings, angles of rotary positions, a pooler.
+    assert counter.get_total_flops() == pytest.approx(forward_flops(model, 16) * 32, rel=0.02)
+
+
 CPU = Maker(sweep="now")
 STAGE = Work((2.0, 5.0, 20.0), CPU, "target", "m", (32, 128, "none", False))
 
@@ -111,6 +149,34 @@ def test_another_shape_learns_the_speed_of_the_device_and_stays_less_certain() -
     gpu = replace(STAGE, maker=replace(CPU, device="H200"))
     assert expected(slow, gpu)[0] == pytest.approx(27)
     assert not slow.knows_device(gpu)
+
+
+def test_what_trials_take_besides_stages_tells_nothing_of_the_speed_of_stages() -> None:
+    trial = Work((4.0, 0.0, 0.0), Maker(), "trial", "")
+    slow = Throughput([seen(trial, 20.0, sweep="now")] * 12)
+    assert expected(slow, STAGE) == pytest.approx(expected(Throughput([]), STAGE), rel=0.05)
+    median, low, high = expected(slow, replace(trial, maker=CPU))
+    assert median == pytest.approx(80, rel=0.2)
+    assert high / low < 6
+
+
+def test_a_stage_of_another_task_tells_of_its_shape_but_less_than_one_of_this_task() -> None:
+    settings = {
+        "precision": "fp32", "batch_size": 32, "max_length": 128, "weight_decay": 0.01,
+        "task": {"name": "other"}, "source_language": "en",
+    }  # fmt: skip
+    arithmetic = Arithmetic(Facts({}, {}), {})
+    other = arithmetic.work("target", settings, 320, MODEL, CPU)
+    own = replace(other, is_measured=True, tasks="this")
+    assert not other.is_measured
+    assert other.group == own.group
+
+    def width(*made: Work) -> float:
+        median, low, high = expected(Throughput([seen(work, 3.0) for work in made]), own)
+        assert not made or median > 1.5 * sum(own.terms)
+        return high / low
+
+    assert width(own, own, own) < width(other, other, other) < width()
 
 
 def test_stages_of_several_lengths_tell_loading_from_computing() -> None:

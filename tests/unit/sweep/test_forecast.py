@@ -73,8 +73,8 @@ def test_one_place_takes_all_trials_and_more_places_no_longer(
     plan, alone = forecast()
     stages = sum(estimate.median for estimate in alone.stage_s.values())
     trials = len(plan.trials) * 4.0
-    # The median of a sum is not the sum of medians.
-    assert alone.finish_h.median * 3600 == pytest.approx(stages + trials, rel=0.3)
+    # The median of a sum of skewed times is above the sum of their medians.
+    assert stages + trials < alone.finish_h.median * 3600 < 1.6 * (stages + trials)
     assert alone.finish_h.low < alone.finish_h.median < alone.finish_h.high
     assert alone.unshared_device_h.median > alone.device_h.median
     _, many = forecast(cluster=Cluster(4, {"CPU": 2.0}, "the cluster", price=3.0))
