@@ -18,7 +18,7 @@ PRIVATE = {
     "optuna.storages.journal._file": (
         "BaseJournalFileLock", "get_lock_file", "_file_path", "_lock",
     ),
-    "ray._private.state": ("state",),
+    "ray._private.state": ("state", "get_draining_nodes"),
     "ray._private.node": ("_temp_dir",),
     "ray.tune.execution.tune_controller": (
         "get_live_trials", "stop_trial", "_tune_controller", "_actor_force_cleanup_timeout",

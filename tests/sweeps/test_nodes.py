@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.sweeps.conftest import Place
+from tests.sweeps.conftest import XLT, Place
 from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_faults import wait_for
 
@@ -36,7 +37,7 @@ def meet(engine, micro_batches):
     _steps += 1
     here = Path(__file__).parent
     node, rank = ray.get_runtime_context().get_node_id(), torch.distributed.get_rank()
-    rows = sum(len(one["labels"]) for one in micro_batches)
+    rows = sum(len(batch["labels"]) for passes in micro_batches for batch in passes)
     width = next(engine.network.parameters()).shape[-1]
     with (here / "steps").open("a") as file:
         file.write(f"{node} {rank} {rows} {width}\\n")
@@ -93,6 +94,17 @@ class RayNodes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(descendants, 30)
+
+    def drain(self, node_id: str) -> None:
+        """Announce that a node will be taken away, as a cloud does for a spot machine."""
+        subprocess.run(
+            [
+                *(str(XLT.with_name("ray")), "drain-node", "--address", str(self.cluster.address)),
+                *("--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"),
+                *("--reason-message", "spot", "--deadline-remaining-seconds", "600"),
+            ],
+            check=True,
+        )
 
     def reset(self, num_nodes: int) -> list[str]:
         """Run ``num_nodes`` nodes without steps, holds or broken devices; the ids of the nodes."""
@@ -243,6 +255,35 @@ def test_trials_on_a_lost_node_go_on_elsewhere(cluster_place: Place, ray_nodes: 
     assert sorted(trial["attempts"] for trial in cluster_place.trials()) == [1, 2]
     assert {step.node for step in ray_nodes.steps()[2 * 9 :]} == {kept}
     assert examples(ray_nodes.steps()) == 2 * 256 + 16, "one step twice"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_trials_save_progress_and_leave_a_node_that_is_announced_to_go(
+    cluster_place: Place, ray_nodes: RayNodes, workers: int
+) -> None:
+    first, second = ray_nodes.reset(2)
+    ray_nodes.hold(9)
+    driver = cluster_place.start(
+        "run", "small.yaml", *SWEEP, "search.trials=1", "target.epochs=6", "progress.every=3600",
+        f"resources={{workers: {workers}, cpus_per_worker: {CPUS // workers}, zero_stage: 0}}",
+    )  # fmt: skip
+    until(cluster_place, driver, lambda: len(ray_nodes.steps()) == 9 * workers)
+    (node,) = {step.node for step in ray_nodes.steps()}
+    ray_nodes.drain(node)
+    for step in range(10, 48):
+        # The trial learns it at its next report, and ends at its next event: both within seconds.
+        ray_nodes.hold(step)
+        time.sleep(1)
+        if "preempted" in cluster_place.log():
+            break
+    ray_nodes.release()
+    assert driver.wait(400) == 0, cluster_place.log()
+    (trial,) = cluster_place.trials()
+    assert (trial["state"], trial["attempts"]) == ("complete", 2), cluster_place.log()
+    assert "preempted" in cluster_place.log()
+    assert {step.node for step in ray_nodes.steps()} == {first, second}
+    assert examples(ray_nodes.steps()) == 6 * 128, "no step is made twice"
 
 
 THREE = ("target.learning_rate={choice: [1e-3, 2e-3, 3e-3]}", "search.trials=3")

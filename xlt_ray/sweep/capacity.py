@@ -217,6 +217,15 @@ def cluster_capacity(left_nodes: Collection[str] = ()) -> Capacity:
     )
 
 
+def draining_nodes() -> frozenset[str]:
+    """Ids of nodes that will be taken away: a cloud announced it to Ray, or Ray's processes there
+    got SIGTERM. Ray places nothing more on them."""
+    import ray
+    from ray._private.state import state
+
+    return frozenset(state.get_draining_nodes()) if ray.is_initialized() else frozenset()
+
+
 def _bound(number: float) -> int:
     """Ray writes -1 for no limit."""
     return int(number) if number >= 0 else UNBOUNDED

@@ -22,6 +22,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.sweep import LOADED_S
 from xlt_ray.sweep.batch_limits import SmallerPass, smaller_pass, with_batch_limits
+from xlt_ray.sweep.capacity import draining_nodes
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.tasks import Report, TrialTask, maker_of
 from xlt_ray.sweep.workers import RayWorkers, Worker, workers_for
@@ -152,6 +153,10 @@ class TrialWalk(tune.Trainable):
             self._workers.begin(self._task)
             self._num_fetched = 0
             self._is_walking = True
+        if not draining_nodes().isdisjoint(self._workers.nodes()):
+            # Nothing is lost if the progress of this very step is saved before the node ends.
+            self._workers.keep()
+            raise TrialFailure("its node is being taken away", cause="preempted")
         update = self._workers.fetch(self._num_fetched, self._interval_s)
         if update is None:
             # A stage is being prepared or evaluated.
