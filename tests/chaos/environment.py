@@ -25,10 +25,12 @@ _steps = 0
 
 
 def meet(engine, micro_batches):
+    import time
     from pathlib import Path
 
     global _steps
     _steps += 1
+    time.sleep(0.02)
     here = Path(__file__).parent
     with (here / "examples").open("a") as file:
         rows = sum(len(batch['labels']) for passes in micro_batches for batch in passes)
@@ -55,6 +57,8 @@ def note(stages):
             os.kill(os.getpid(), 9)
 """
 """Every worker writes how many examples it is about to train, and one of them runs the armed code.
+A step takes at least 20 ms: a training looks four times a second whether a save is due, and steps
+of a model this small would otherwise be too many between two looks to tell kept progress from lost.
 The driver kills itself before the armed note of a trained stage."""
 FULL_DISK = """
 import builtins

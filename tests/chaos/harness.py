@@ -40,7 +40,8 @@ START_S, EVALUATION_S = 10.0, 1.0
 """About the time to start a trial's process, and between two evaluations."""
 MOST_REPEATED = 2 * (192 + 32)
 """Examples that may be trained again after a fault: for each of the two running trials, those since
-its last save (at most 192) and 32 of interrupted steps."""
+its last save (192 are 0.24 s or more, the time between two looks whether a save is due) and 32 of
+interrupted steps."""
 TOLERANCE = 0.02
 """Allowed difference of scores after passes were made smaller: a few of 300 examples."""
 
