@@ -56,6 +56,7 @@ HEAVY = {
     "torch": {"modeling", "training", "sweep"},
     "transformers": {"modeling", "sweep"},
     "tokenizers": {"data", "modeling"},
+    "peft": {"modeling"},
     "safetensors": {"store", "modeling", "training"},
     "datasets": {"data"},
     "scipy": {"data", "ledger", "report"},

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.diagnostics import DIAGNOSTICS
-from xlt_ray.config.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
+from xlt_ray.config.methods import ALIGNMENTS, FUSIONS, PEFT, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.config.model_presets import PRESETS, Preset, estimate
 from xlt_ray.errors import DamagedStage
 from xlt_ray.ledger import (
@@ -277,6 +277,7 @@ def method_rows() -> list[Row]:
     """Every method of the registries, with the keys that it takes."""
     registries = {
         "target.fusion": FUSIONS,
+        "target.peft": PEFT,
         "target.robust": ROBUST,
         "align": ALIGNMENTS,
         "intermediate.sampling": SAMPLINGS,

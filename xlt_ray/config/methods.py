@@ -138,6 +138,48 @@ FUSIONS: tuple[Method, ...] = (
 )
 
 
+# -- parameter-efficient fine-tuning: few new weights, and an encoder that stays as it is ----------
+
+
+class NoPeft(ConfigModel):
+    method: Literal["none"] = "none"
+
+
+class LoraPeft(ConfigModel):
+    method: Literal["lora"]
+    rank: int = Field(default=8, ge=1)
+    """Inner width r of the product that is added to a layer's weights."""
+    alpha: float = Field(default=16.0, gt=0.0)
+    """The product is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Dropout of the inputs of the product."""
+    modules: Literal["attention", "all"] = "attention"
+    """Layers that get one: queries and values of the attention, or all linear layers."""
+
+
+class Ia3Peft(ConfigModel):
+    method: Literal["ia3"]
+
+
+PEFT: tuple[Method, ...] = (
+    Method("none", NoPeft, "xlt_ray.modeling.network:Network", "the whole encoder is trained"),
+    Method(
+        "lora",
+        LoraPeft,
+        "xlt_ray.modeling.peft.lora:lora",
+        "a product of two narrow matrices is added to the weights of linear layers",
+        "arXiv 2106.09685",
+    ),
+    Method(
+        "ia3",
+        Ia3Peft,
+        "xlt_ray.modeling.peft.ia3:ia3",
+        "keys, values and inputs of output layers are scaled by learned vectors",
+        "arXiv 2205.05638",
+    ),
+)
+
+
 # -- robust training: the loss on perturbed examples -----------------------------------------------
 
 

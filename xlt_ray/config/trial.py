@@ -24,6 +24,7 @@ from xlt_ray.config.methods import (
     ConfigModel,
     LinearSchedule,
     NoFusion,
+    NoPeft,
     NoRobust,
     ProportionalSampling,
     SeedScope,
@@ -147,10 +148,12 @@ if TYPE_CHECKING:
     Robust = methods.Robust
     Sampling = methods.Sampling
     Fusion = ConfigModel
+    Peft = ConfigModel
     Schedule = ConfigModel
 else:
     Align = _any_of(methods.ALIGNMENTS, "objective")
     Fusion = _any_of(methods.FUSIONS)
+    Peft = _any_of(methods.PEFT)
     Robust = _any_of(methods.ROBUST)
     Sampling = _any_of(methods.SAMPLINGS)
     Schedule = _any_of(methods.SCHEDULES)
@@ -280,6 +283,8 @@ class Intermediate(Training):
     """How tasks and languages are drawn; a name is short for ``{method: ...}``."""
     mlm: Mlm | None = None
     """Masked LM mixed in."""
+    peft: Peft = NoPeft()
+    """What is trained instead of the encoder's weights."""
     ranking: Ranking = Ranking()
     size: Size = "all"
     """Training examples over all tasks and languages, in proportion: the first of one fixed
@@ -364,6 +369,8 @@ class Target(Training):
     """Training examples: the first of one fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=3, ge=1)
     fusion: Fusion = NoFusion()
+    peft: Peft = NoPeft()
+    """What is trained instead of the encoder's weights."""
     robust: Robust = NoRobust()
     hybrid: Hybrid = Hybrid()
     ranking: Ranking = Ranking()

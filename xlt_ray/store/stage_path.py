@@ -15,6 +15,8 @@ from xlt_ray.config.facts import Facts, Split, TaskFacts
 from xlt_ray.config.methods import (
     Alignment,
     AugmentRobust,
+    ConfigModel,
+    NoPeft,
     NoRobust,
     Training,
     WsdSchedule,
@@ -283,6 +285,10 @@ def _training(settings: Training, trial: TrialSpec) -> dict[str, Any]:
     }
 
 
+def _peft(settings: ConfigModel) -> dict[str, Any]:
+    return {} if settings == NoPeft() else {"peft": settings.hashed()}
+
+
 def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
     languages = tuple(sorted(facts.parallel if settings.languages == "all" else settings.languages))
     method_settings = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
@@ -328,7 +334,7 @@ def _intermediate(
     name = _label(mixture)
     content, data, dev_data = _content(trial, settings, mixture, facts)
     ranking = _ranking(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
-    shared = {**_training(settings, trial), **content, **ranking}
+    shared = {**_training(settings, trial), **content, **ranking, **_peft(settings.peft)}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
         del shared["warmup"]
@@ -399,6 +405,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "epochs": settings.epochs,
             "evaluations": settings.evaluations,
             "fusion": settings.fusion.hashed(),
+            **_peft(settings.peft),
             "hybrid": hybrid,
             **_ranking(settings.ranking, task),
             **chosen_methods,

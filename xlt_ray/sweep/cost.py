@@ -343,7 +343,10 @@ def training_flops(
     """
     freeze = settings.get("freeze") or {"embeddings": False, "layers": 0}
     frozen = freeze["layers"] * (1 if freeze["embeddings"] else 2)
-    passes = frozen + 3 * (model.num_layers - freeze["layers"])
+    peft = bool(settings.get("peft"))
+    if peft:
+        frozen = freeze["layers"]
+    passes = frozen + (2 if peft else 3) * (model.num_layers - freeze["layers"])
     head = 3 * predicted * 2 * model.vocabulary_size * model.embedding_width
     return passes * _layer_flops(model, length) + head
 
@@ -358,7 +361,7 @@ def trained_rows(model: ModelFacts, settings: Mapping[str, Any], rows: float) ->
     Args:
         rows: different pieces in its text; the other rows have no gradient.
     """
-    if (settings.get("freeze") or {}).get("embeddings"):
+    if settings.get("peft") or (settings.get("freeze") or {}).get("embeddings"):
         return 0.0
     is_trimmed = not settings["weight_decay"] and rows <= LARGEST_SHARE * model.vocabulary_size
     return rows if is_trimmed else float(model.vocabulary_size)
@@ -367,18 +370,29 @@ def trained_rows(model: ModelFacts, settings: Mapping[str, Any], rows: float) ->
 def trained_parameters(model: ModelFacts, settings: Mapping[str, Any], rows: float) -> float:
     """Parameters that a training stage changes; ``rows`` as in :func:`trained_rows`."""
     frozen = (settings.get("freeze") or {}).get("layers", 0)
-    layers = model.parameters_of(model.num_layers - frozen) if frozen < model.num_layers else 0
+    num_layers = model.num_layers - frozen
+    if settings.get("peft"):
+        return float(num_layers * _added_to_layer(model, settings["peft"]))
+    layers = model.parameters_of(num_layers) if num_layers > 0 else 0
     table = trained_rows(model, settings, rows)
     untouched = (model.vocabulary_size - table) * model.embedding_width
     return layers + (model.embedding_parameters - untouched if table else 0.0)
 
 
+def _added_to_layer(model: ModelFacts, peft: Mapping[str, Any]) -> int:
+    """Parameters that are trained beside those of a layer, by its method."""
+    width, inner = model.hidden_size, model.feed_forward
+    if peft["method"] == "ia3":
+        return 3 * width + inner
+    attention = 2 * width
+    every = 4 * attention + 2 * (width + inner)
+    return int(peft["rank"]) * (every if peft["modules"] == "all" else 2 * attention)
+
+
 def _shape(settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """What else decides the speed of a stage."""
-    fusion, robust = settings.get("fusion") or {}, settings.get("robust") or {}
-    method = settings.get("objective") or "/".join(
-        filter(None, (fusion.get("method"), robust.get("method")))
-    )
+    chosen = [(settings.get(family) or {}).get("method") for family in ("fusion", "robust", "peft")]
+    method = settings.get("objective") or "/".join(filter(None, chosen))
     hybrid = (settings.get("hybrid") or {}).get("ratio", 0.0) > 0
     return settings.get("batch_size"), settings["max_length"], method, hybrid
 

@@ -36,6 +36,7 @@ from xlt_ray.modeling.exported_network import show_no_bars, write_exported
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.modeling.peft import merged, save_adapter
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import StageStore
@@ -44,6 +45,8 @@ from xlt_ray.training.runtime import Runtime
 
 EXTRA = "network.safetensors"
 """Weights of fusion and head, beside the encoder in Hugging Face layout."""
+ADAPTER = "adapter"
+"""Folder of the weights that were trained instead of the encoder's, as the library PEFT has it."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,14 @@ def tensors_of(batch: Batch, device: torch.device) -> dict[str, Tensor]:
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a trained network: encoder in Hugging Face layout, other weights beside it."""
+    """Write a trained network, which is not trained any more: encoder in Hugging Face layout, other
+    weights beside it."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
     if isinstance(network, Network):
         update_pooler(network.head, network.encoder)
-    save_encoder(network.encoder, tokenizer, folder)
+    save_adapter(network.encoder, folder / ADAPTER)
+    with merged(network.encoder):
+        save_encoder(network.encoder, tokenizer, folder)
     if not isinstance(network, ContrastiveNetwork):
         save_extra(network, folder / EXTRA)
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from xlt_ray.config.methods import (
     ALIGNMENTS,
     FUSIONS,
+    PEFT,
     ROBUST,
     SAMPLINGS,
     Alignment,
@@ -47,6 +48,7 @@ from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.modeling.peft import add_peft
 from xlt_ray.modeling.trimmed_embedding import trim_embedding
 from xlt_ray.store.stage import Stage
 from xlt_ray.training.evaluate import dev_pass, score, watched_scores
@@ -74,7 +76,12 @@ def training_setup(stage: Stage, context: TrainingContext) -> tuple[TrainingSetu
             make = mixed_setup
         setup = make(stage, encoder, pipeline, context)
     encoder = setup.network.get_submodule("encoder")
-    freeze(encoder, Freeze.model_validate(stage.settings.get("freeze", {})))
+    frozen = Freeze.model_validate(stage.settings.get("freeze", {}))
+    if "peft" in stage.settings:
+        add_peft(encoder, method_settings(PEFT, stage.settings["peft"]), stage.seed)
+        # It trains no embeddings anyway; what it added to frozen layers is frozen with them.
+        frozen = Freeze(layers=frozen.layers)
+    freeze(encoder, frozen)
     vocabulary = setup.batches.vocabulary()
     # Weight decay moves the rows of pieces that never occur as well.
     if vocabulary is not None and not stage.settings["weight_decay"]:

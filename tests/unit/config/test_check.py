@@ -311,6 +311,8 @@ CASES = [
     *(Case("zero_shot_alone_is_examined", f"{SHOTS} & {override}", override.partition("=")[0],
            "only the task itself is scored")
       for override in ("evaluate.also=[pairs]", "evaluate.diagnostics=[cka]", "target.average=3")),
+    Case("averaged_weights_are_the_encoders", "target.peft={method: lora} & target.average=3",
+         "target.average", "no weights of the encoder are trained"),
     # Every training.
     *(Case("lengths_fit", override, key, "reads at most 256 pieces") for override, key in (
         ("target.max_length=257", "target.max_length"),

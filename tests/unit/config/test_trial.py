@@ -12,6 +12,7 @@ from xlt_ray.config.facts import Facts
 from xlt_ray.config.methods import (
     ALIGNMENTS,
     FUSIONS,
+    PEFT,
     ROBUST,
     SAMPLINGS,
     SCHEDULES,
@@ -115,7 +116,7 @@ def test_a_mixture_has_a_dataset_for_every_task_and_language(facts: Facts) -> No
         assert (mixture.datasets, mixture.is_plain) == (datasets, is_plain)
 
 
-REGISTRIES = (FUSIONS, ROBUST, SCHEDULES, SAMPLINGS, ALIGNMENTS)
+REGISTRIES = (FUSIONS, PEFT, ROBUST, SCHEDULES, SAMPLINGS, ALIGNMENTS)
 
 
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry[0].settings.__name__)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from xlt_ray.config.checks import Problem, listed, trainable
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.methods import AugmentRobust, DlfaFusion
+from xlt_ray.config.methods import AugmentRobust, DlfaFusion, NoPeft
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Intermediate, Target, TrialSpec
@@ -248,6 +248,18 @@ def zero_shot_alone_is_examined(trial: TrialSpec, _: Facts, __: SweepSpec) -> It
         )
 
 
+def averaged_weights_are_the_encoders(
+    trial: TrialSpec, _: Facts, __: SweepSpec
+) -> Iterator[Problem]:
+    """The mean of factors is not that of their products, which are merged into the encoder."""
+    if trial.target.average > 1 and trial.target.peft != NoPeft():
+        yield (
+            "target.average",
+            "with peft no weights of the encoder are trained that could be averaged",
+            "average: 1, or peft: {method: none}",
+        )
+
+
 CHECKS = (
     fusion_is_not_too_narrow,
     fused_states_are_read,
@@ -260,4 +272,5 @@ CHECKS = (
     shots_are_there,
     shots_are_not_selected_on,
     zero_shot_alone_is_examined,
+    averaged_weights_are_the_encoders,
 )
