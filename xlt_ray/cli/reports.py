@@ -11,6 +11,7 @@ import typer
 from xlt_ray import api
 from xlt_ray.cli.arguments import AcceptOption, JsonOption, NameArgument, OverridesArgument
 from xlt_ray.cli.output import print_json, print_table, warn
+from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -132,10 +133,21 @@ def report(
     is_logged: Annotated[
         bool, typer.Option("--log", help="Keep it also as an artifact of the sweep's MLflow run.")
     ] = False,
+    as_text: Annotated[
+        bool, typer.Option("--text", help="Print it, 80 columns wide, and write nothing.")
+    ] = False,
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write a paper pack instead: LaTeX, PDF figures and BibTeX."
+        ),
+    ] = None,
 ) -> None:
     """Write the report of a sweep: one HTML page, tables and figures beside it.
 
     [dim]xlt report quickstart[/]
+    [dim]xlt report quickstart --text[/]
+    [dim]xlt report quickstart --paper paper[/]
     [dim]xlt report quickstart --log[/]
     """
     from xlt_ray.ledger import load_ledger
@@ -146,6 +158,38 @@ def report(
 
     home = Home.from_environment()
     ledger = load_ledger(home, api.sweep_name(name))
+    store = StageStore(home.store_of(ledger.sweep))
+    groupings = read_groupings(groups) if groups else None
+    seen_languages = [code.strip() for code in (seen or "").split(",") if code.strip()]
+    if (as_text and (groups or seen or is_logged or paper)) or (paper and is_logged):
+        option, others = ("--text", "--groups, --seen, --log and --paper")
+        if not as_text:
+            option, others = ("--paper", "--log")
+        raise SpecError(
+            "does not write the report", file="command line", key=option,
+            remedy=f"leave out {others}",
+        )  # fmt: skip
+    if as_text:
+        from xlt_ray.report.frames import read_snapshot
+        from xlt_ray.report.text import report_text
+
+        typer.echo(report_text(read_snapshot(ledger, store)))
+        return
+    if paper:
+        from xlt_ray.data.task import task_named
+        from xlt_ray.report.frames import read_snapshot
+        from xlt_ray.report.paper import write_paper
+        from xlt_ray.report.tables import all_groupings
+
+        snapshot = read_snapshot(ledger, store)
+        document = write_paper(
+            snapshot,
+            paper,
+            all_groupings(snapshot, groupings, seen_languages),
+            citation=lambda task: task_named(task).citation,
+        )
+        typer.echo(f"paper: {document}")
+        return
     tracking = ledger.sweep["places"]["tracking"]
     registry = None
     if is_logged:
@@ -154,9 +198,9 @@ def report(
     page = write_report(
         home,
         ledger,
-        StageStore(home.store_of(ledger.sweep)),
-        groupings=read_groupings(groups) if groups else None,
-        seen=[code.strip() for code in seen.split(",") if code.strip()] if seen else (),
+        store,
+        groupings=groupings,
+        seen=seen_languages,
         warn=lambda line: typer.echo(f"warning: {line}"),
     )
     typer.echo(f"report: {page}")

@@ -45,6 +45,17 @@ class Preset:
         owner, _, short = self.name.partition("/")
         return (self.name, short) if owner in _OLDEST else (self.name,)
 
+    @property
+    def citation(self) -> str:
+        """The paper that presents it; empty if none is known here.
+
+        >>> find_preset("xlm-roberta-base").citation
+        'arXiv 1911.02116'
+        """
+        short = self.name.partition("/")[2]
+        papers = (number for start, number in _PAPERS.items() if short.startswith(start))
+        return f"arXiv {number}" if (number := next(papers, "")) else ""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -91,6 +102,14 @@ def estimate(preset: Preset, *, gpu_bytes: float = 80e9, length: int = 256) -> E
 
 _OLDEST = frozenset({"google-bert", "FacebookAI", "distilbert"})
 _MILLION = 10**6
+_PAPERS = {
+    "bert-": "1810.04805", "distilbert-": "1910.01108", "xlm-roberta-x": "2105.00572",
+    "xlm-roberta-": "1911.02116", "xlm-v-": "2301.10472", "xlm-mlm-": "1911.02116",
+    "mdeberta-v3-": "2111.09543", "rembert": "2010.12821", "LaBSE": "2007.01852",
+    "glot500-": "2305.12182", "mmBERT-": "2509.06888", "roberta-": "1907.11692",
+    "electra-": "2003.10555", "ModernBERT-": "2412.13663",
+}  # fmt: skip
+"""arXiv numbers by how names begin."""
 
 PRESETS: tuple[Preset, ...] = tuple(
     Preset(name, kind, layers, width, heads, round(millions * _MILLION), words, length, languages)

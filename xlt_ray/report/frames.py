@@ -150,6 +150,13 @@ def in_utc(time: datetime.datetime | None) -> datetime.datetime | None:
     return None if time is None else time.astimezone(datetime.UTC)
 
 
+def as_of(snapshot: Snapshot) -> str:
+    """When the ledger last changed (UTC, to the minute); empty before the first trial."""
+    times = [time for trial in snapshot.trials for time in (trial.started, trial.ended) if time]
+    last = in_utc(max(times, default=None))
+    return "" if last is None else f"{last:%Y-%m-%d %H:%M} UTC"
+
+
 def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[str, str]:
     """Target task and source language of a trial: searched, in a chosen block, or fixed.
 

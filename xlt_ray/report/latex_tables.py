@@ -80,6 +80,7 @@ def booktabs(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     *,
+    label: str,
     num_keys: int = 1,
 ) -> str:
     """A table as one longtable for each panel of columns that fits on a line.
@@ -88,6 +89,7 @@ def booktabs(
         caption: as text.
         layout: one letter a column; ``l`` is one of text, whose long cells are broken.
         head: cells in LaTeX, as ``rows``.
+        label: that a text refers to it by.
         num_keys: first columns, which name the rows and stand in every panel.
     """
     texts = [tex(caption), *(cell for row in [head, *rows] for cell in row)]
@@ -109,6 +111,7 @@ def booktabs(
             environment="longtable",
             hrules=True,
             caption=title,
+            label=None if number else label,
             column_format="".join(layout[column] for column in columns),
         )
         lines += ["\\addtocounter{table}{-1}"] * (number > 0)
@@ -223,7 +226,8 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     names = map(tex, parameter_names(table.parameters).values())
     head = ["\\#", *names, "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.parameters) + "r" * (2 + len(titles))
-    return booktabs(_caption(table, sweep), layout, head, [*rows, sizes, chances])
+    rows += [sizes, chances]
+    return booktabs(_caption(table, sweep), layout, head, rows, label=_label(table))
 
 
 def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -242,7 +246,7 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         rows.append([_number(row), str(row.num_seeds), *printed])
     head = ["\\#", "seeds", f"without {tex(table.source_language)}"]
     head += [tex(group.title) for group in table.groups]
-    return booktabs(caption, "r" * len(head), head, rows)
+    return booktabs(caption, "r" * len(head), head, rows, label=_label(table, "groups"))
 
 
 def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
@@ -273,7 +277,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         rows.append([tex(pick.rule), _number(pick.row) if pick.row else "--", *cells])
     source = tex(table.source_language)
     head = ["rule", "\\#", source, f"without {source}", "gap", "worst"]
-    return booktabs(caption, "lrrrrr", head, rows)
+    return booktabs(caption, "lrrrrr", head, rows, label=_label(table, "selection"))
 
 
 def effects_tex(effects: Effects, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -293,7 +297,14 @@ def effects_tex(effects: Effects, table: LanguageTable, sweep: Mapping[str, Any]
         for level in effects.levels
     ]
     head = ["knob", "value", "configurations", "seeds", *map(tex, effects.series)]
-    return booktabs(caption, "llrr" + "r" * len(effects.series), head, rows, num_keys=2)
+    layout, label = "llrr" + "r" * len(effects.series), _label(table, "effects")
+    return booktabs(caption, layout, head, rows, label=label, num_keys=2)
+
+
+def _label(table: LanguageTable, what: str = "") -> str:
+    """Named as the file is, without what LaTeX would read in it."""
+    name = f"{table.stem}-{what}" if what else table.stem
+    return "tab:" + re.sub(r"[^A-Za-z0-9-]", "-", name)
 
 
 def _labels(row: Row, table: LanguageTable) -> list[str]:

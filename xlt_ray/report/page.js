@@ -144,7 +144,7 @@ document.addEventListener("click", event => {
     const [number] = one, trial = links.trials[number], value = valueOf(one, stem, what), item = make("li", "");
     item.append(make("b", isNaN(value) ? "missing" : (100 * value).toFixed(2)), " ",
       make("a", `trial ${number}`, {href: `#trial-${number}`}), `, seed ${trial.seed}`);
-    if (trial.run) item.append(make("br", ""), "MLflow run ", make("code", trial.run));
+    if (trial.run) item.append(make("br", ""), "MLflow run ", make("a", trial.run, {className: "run"}));
     item.append(make("br", ""));
     trial.stages.forEach(([kind, key, short, reused], place) => item.append(place ? " → " : "",
       make("a", `${kind} ${short}${reused ? " ↺" : ""}`, {href: `#stage-${key}`})));
@@ -158,6 +158,10 @@ document.addEventListener("click", event => {
     make("h3", `Configuration ${configuration}: ${names[what] ?? what}`),
     make("p", meanOf(values, links.given[stem][configuration])), list);
   behind.showModal();
+});
+document.addEventListener("click", event => {
+  const run = event.target.closest("a.run");
+  if (run) open(`${document.querySelector("main").dataset.mlflow}/#/runs/${run.textContent}`, "_blank", "noopener");
 });
 // The configurations that an effect is the mean of.
 document.addEventListener("click", event => {

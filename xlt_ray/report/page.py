@@ -7,15 +7,15 @@ and made without a template.
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -37,17 +37,12 @@ from xlt_ray.ledger import (
 from xlt_ray.report import additional_tasks, latex_tables, selection
 from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
 from xlt_ray.report.figures import Figure, csv_of, write_figure
-from xlt_ray.report.figures.overview import timeline
-from xlt_ray.report.figures.parameters import (
-    finished,
-    language_figure,
-    parameter_figure,
-    profile_figure,
-    profiles_frame,
-)
-from xlt_ray.report.figures.questions import question_figures
+from xlt_ray.report.figures.every import figures_of
+from xlt_ray.report.figures.inline import inlined
+from xlt_ray.report.figures.parameters import finished, profiles_frame
 from xlt_ray.report.frames import (
     Snapshot,
+    as_of,
     costs_frame,
     read_snapshot,
     scores_frame,
@@ -64,17 +59,19 @@ from xlt_ray.report.tables import (
     Groupings,
     LanguageTable,
     Row,
+    all_groupings,
     cell_of,
-    known_groupings,
     language_tables,
     marks,
     mean_of,
-    seen_grouping,
     without_members,
 )
 from xlt_ray.store.stage import short
 from xlt_ray.store.store import StageStore
+from xlt_ray.versions import version_of
 
+LOCAL_MLFLOW = "http://127.0.0.1:5000"
+"""Where ``xlt ui`` serves the runs of a home by default."""
 Uses = Mapping[int, Sequence[Mapping[str, Any]]]
 """Stages of every trial, by its number."""
 
@@ -105,15 +102,10 @@ def write_report(
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     stages, costs = stages_frame(snapshot), costs_frame(snapshot)
 
-    def all_groupings(languages: Sequence[str]) -> Groupings:
-        return {
-            **known_groupings(languages),
-            **seen_grouping(snapshot, languages, seen),
-            **(groupings or {}),
-        }
-
     trained = trained_stages(snapshot.trials)
-    tables = language_tables(trials, scores, sweep, all_groupings, trained)
+    tables = language_tables(
+        trials, scores, sweep, all_groupings(snapshot, groupings, seen), trained
+    )
     chosen = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
     for line in without_members(chosen, {code for table in tables for code in table.targets}):
         warn(line)
@@ -135,7 +127,7 @@ def write_report(
     for line in lost:
         warn(line)
     profiles = profiles_frame(snapshot)
-    figures, notes = _figures(snapshot, tables, effects, costs, profiles)
+    figures, notes = figures_of(snapshot, tables, effects, costs, profiles)
     means = additional_tasks.averaged_scores(additional_scores)
     averaged = {
         table.stem: table for table in language_tables(trials, means, sweep, trained=trained)
@@ -171,8 +163,15 @@ def write_report(
     uses = stages_by_trial(stages)
     linked = {table.stem: table for table in tables}
     linked |= {_averaged(stem): table for stem, table in averaged.items()}
+    glyphs, drawings = inlined(figures)
+    server = mlflow_server(sweep)
     context = {
         "name": snapshot.name,
+        "version": version_of("xlt-ray"),
+        "as_of": as_of(snapshot),
+        "headings": headings,
+        "mlflow": server or LOCAL_MLFLOW,
+        "is_own_mlflow": not server,
         "facts": fact_list(trials, tables, sweep, float(costs["gpu_hours"].sum())),
         "oracle": selection.is_oracle(sweep),
         "marks": marks,
@@ -180,7 +179,10 @@ def write_report(
         "has_few_shot": selection.has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
         "best": best_view(best, trials, uses, tables, parameters, intervals),
-        "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
+        "glyphs": glyphs,
+        "figures": [
+            {"figure": figure, "svg": svg} for figure, svg in zip(figures, drawings, strict=True)
+        ],
         "notes": [
             *lost,
             *failure_lines(snapshot.trials, snapshot.name),
@@ -273,61 +275,6 @@ def _lost_results(snapshot: Snapshot) -> list[str]:
 def _averaged(stem: str) -> str:
     """What the page calls a table of averaged weights."""
     return f"{stem}-average"
-
-
-# -- figures ------------------------------------------------------------------------------
-
-
-def _figures(
-    snapshot: Snapshot,
-    tables: Sequence[LanguageTable],
-    effects: Mapping[str, Effects],
-    costs: pd.DataFrame,
-    profiles: pd.DataFrame,
-) -> tuple[list[Figure], list[str]]:
-    """All figures, and the reasons why some are missing."""
-    all_figures: list[Figure | None] = []
-    notes: list[str] = []
-    parameters, best = snapshot.parameters, snapshot.best_configuration
-    for table in tables:
-        rows = [row for row in table.rows if row.configuration == best and row.trials]
-        figures, refused = question_figures(table, effects[table.stem], costs)
-        figures = [*(language_figure(row, table) for row in rows), *figures]
-        notes += refused
-        for path in parameters:
-            # The size of a block that may be absent shows whether there is one, too.
-            inner = [parameter for parameter in parameters if parameter.startswith(f"{path}.")]
-            if inner and _says_the_same(path, inner[0], table):
-                continue
-            figure = parameter_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
-            if figure is not None:
-                figures.append(figure)
-        note = table.supervision_note
-        all_figures += [
-            replace(figure, caption=f"{figure.caption} {note}".strip()) for figure in figures
-        ]
-    all_figures += [timeline(snapshot) if tables else None, profile_figure(profiles, best)]
-    return [figure for figure in all_figures if figure is not None], notes
-
-
-def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:
-    """Whether a block has only two values, and one of them is that it is absent."""
-    values = [(row.parameters[block], row.parameters[inner]) for row in table.rows]
-    present = {value_label(of_block) for of_block, _ in values if of_block is not None}
-    return len(present) == 1 and all(is_absent(a) == is_absent(b) for a, b in values)
-
-
-def _is_log(space: Mapping[str, Any], path: str) -> bool:
-    """Whether the sweep file searches a parameter on a logarithmic scale; inside blocks, too."""
-    nodes: list[Any] = [space]
-    for part in path.split("."):
-        nodes = [
-            option[part]
-            for node in nodes
-            for option in (node.get("choice", [node]) if isinstance(node, Mapping) else [])
-            if isinstance(option, Mapping) and part in option
-        ]
-    return any(isinstance(node, Mapping) and node.get("log") is True for node in nodes)
 
 
 # -- what the template shows --------------------------------------------------------------
@@ -640,6 +587,20 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
     }
 
 
+def mlflow_server(sweep: Mapping[str, Any]) -> str:
+    """Address of the MLflow server that the sweep writes to, without a password; empty for the
+    database of a home."""
+    parts = urlsplit(sweep["places"]["tracking"] or "")
+    if parts.scheme not in ("http", "https"):
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def headings(page: str) -> list[tuple[str, str]]:
+    """Anchor and HTML of every main heading."""
+    return re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page)
+
+
 # -- writing ------------------------------------------------------------------------------
 
 
@@ -666,10 +627,6 @@ def _resolved(sweep: Mapping[str, Any]) -> str:
     """The sweep as people read it, without its places: a URL may hold a password."""
     tree = {name: value for name, value in sweep.items() if name != "places"}
     return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
-
-
-def _data_uri(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode()
 
 
 @contextmanager

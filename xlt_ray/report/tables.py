@@ -174,6 +174,22 @@ def seen_grouping(
     return {"seen": groups}
 
 
+def all_groupings(
+    snapshot: Snapshot, additional: Groupings | None = None, seen: Sequence[str] = ()
+) -> Callable[[Sequence[str]], Groupings]:
+    """Every grouping of the languages of a table.
+
+    Args:
+        additional: groups beside the known ones.
+        seen: languages that count as seen, in place of those that trainings held.
+    """
+    return lambda languages: {
+        **known_groupings(languages),
+        **seen_grouping(snapshot, languages, seen),
+        **(additional or {}),
+    }
+
+
 def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
     """Languages other than the source that a trial was trained in, few shots left out."""
     _, source = target_of(snapshot.sweep, view.assignment)

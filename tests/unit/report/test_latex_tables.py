@@ -169,7 +169,7 @@ def test_no_table_runs_off_the_page(
 def test_every_cell_of_a_long_and_wide_table_is_in_a_panel_with_its_row() -> None:
     head = ["row", *(f"c{number}" for number in range(30))]
     rows = [[f"r{row}", *(f"{row}x{column}" for column in range(30))] for row in range(100)]
-    source = booktabs("all", "l" * len(head), head, rows)
+    source = booktabs("all", "l" * len(head), head, rows, label="tab:all")
     lines = [line.removesuffix(r" \\").split(" & ") for line in source.splitlines()
              if line.startswith("r")]  # fmt: skip
     cells = [(line[0], cell) for line in lines if line[0] != "row" for cell in line[1:]]
@@ -217,10 +217,12 @@ def test_long_values_and_long_captions_stay_on_the_page(
 
 def test_a_long_text_is_broken() -> None:
     text = "toy-paraphrase (hybrid languages " + "+".join(["qab"] * 40) + ")"
-    source = booktabs("c", "rl", ["row", "value"], [[str(row), text] for row in range(20)])
+    source = booktabs(
+        "c", "rl", ["row", "value"], [[str(row), text] for row in range(20)], label="t"
+    )
     assert source.count(r"\parbox") == 20
     assert r"qab+\allowbreak{}qab" in source
-    assert r"\parbox" not in booktabs("c", "rl", ["row", "value"], [["1", "short"]])
+    assert r"\parbox" not in booktabs("c", "rl", ["row", "value"], [["1", "short"]], label="t")
 
 
 def test_latex_says_of_how_many_seeds_a_score_is_and_what_a_dash_is(

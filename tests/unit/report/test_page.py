@@ -140,7 +140,9 @@ def test_trials_show_their_mlflow_runs(small: Finished, tmp_path: Path) -> None:
         small.ledger.set_run_id(view.number, f"run{view.number}of3")
     again = replace(small, ledger=load_ledger(small.home, "quick"))
     page = again.report(tmp_path / "out")
-    assert "run0of3" in page.read_text()
+    text = page.read_text()
+    assert '<a class="run">run0of3</a>' in text
+    assert '<main data-mlflow="http://127.0.0.1:5000">' in text
     assert links_of(page)["trials"]["0"]["run"] == "run0of3"
     assert "run0of3" not in (page.parent / "tables" / "trials.csv").read_text()
 
@@ -208,6 +210,22 @@ def test_every_figure_is_there_three_times_and_linked(page: Path) -> None:
         for ending in ("svg", "png", "csv"):
             assert (folder / f"{name}.{ending}").stat().st_size > 20
             assert f'href="figures/{name}.{ending}"' in text
+    drawn = re.findall(r'<figure.*?<svg viewBox=[^>]* role="img".*?</svg><figcaption', text)
+    assert len(drawn) == len(names)
+    ids = set(re.findall(r' id="([^"]+)"', text))
+    used = set(re.findall(r'(?:<use href="|url\()#([^")]+)', text))
+    assert used <= ids, "a letter or mark that is nowhere drawn"
+    letters = re.findall(r'<path id="DejaVuSans[^"]*"', text)
+    assert len(letters) == len(set(letters)), "figures share their letters"
+
+
+def test_contents_name_every_part_and_the_moment_is_the_ledgers(page: Path) -> None:
+    text = page.read_text()
+    (contents,) = re.findall(r'<nav class="contents".*?</nav>', text, re.DOTALL)
+    parts = re.findall(r'<h2 id="([^"]+)"', text)
+    assert len(parts) >= 6
+    assert re.findall(r'href="#([^"]+)"', contents) == parts
+    assert re.search(r"Report by xlt-ray [\d.]+, as of \d{4}-\d\d-\d\d \d\d:\d\d UTC<", text)
 
 
 def test_a_report_leaves_no_files_of_an_earlier_one(small: Finished, tmp_path: Path) -> None:
@@ -306,7 +324,7 @@ def test_no_password_of_a_place_is_in_any_file(tmp_path: Path) -> None:
     text = sized(1)
     text += "places: {tracking: 'http://ada:s3cret@mlflow:5000'}\n"
     page = finished(Home(tmp_path), text).report(tmp_path / "out")
-    assert "toy-nli" in page.read_text()
+    assert '<main data-mlflow="http://mlflow:5000">' in page.read_text(), "runs open there"
     files = [file for file in page.parent.rglob("*") if file.is_file()]
     assert not [file for file in files if b"s3cret" in file.read_bytes()]
 

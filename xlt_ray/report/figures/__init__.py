@@ -15,6 +15,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,16 +32,54 @@ Section = Literal["best", "question", "parameter"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure by its file name, what it shows in a sentence, its rows, and its two files."""
+    """A figure by its file name, what it shows in a sentence, its rows, and the drawn canvas,
+    of which files are made when they are asked for."""
 
     name: str
     title: str
     caption: str
     csv: str
-    svg: bytes
-    png: bytes
+    canvas: Any
     section: Section = "question"
     """Where the page shows it."""
+
+    @cached_property
+    def svg(self) -> bytes:
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+        stream = io.BytesIO()
+        with _style():
+            # savefig would draw it once more beforehand, to find places that stay as they are.
+            FigureCanvasSVG(self.canvas).print_svg(
+                stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            )
+        self.canvas.set_layout_engine("none")
+        # The document type is an address elsewhere, and browsers need none.
+        drawing = stream.getvalue()
+        return drawing[drawing.index(b"<svg") :]
+
+    @cached_property
+    def png(self) -> bytes:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        assert self.svg, "its layout has been found"
+        stream = io.BytesIO()
+        with _style():
+            self.canvas.set_dpi(200)
+            FigureCanvasAgg(self.canvas).print_png(stream, metadata={"Software": None})
+        return stream.getvalue()
+
+    @cached_property
+    def pdf(self) -> bytes:
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+        assert self.svg, "its layout has been found"
+        stream = io.BytesIO()
+        with _style():
+            FigureCanvasPdf(self.canvas).print_pdf(
+                stream, metadata=dict.fromkeys(("Creator", "Producer", "CreationDate"))
+            )
+        return stream.getvalue()
 
 
 _STYLE: Mapping[str, Any] = {
@@ -64,8 +103,6 @@ _STYLE: Mapping[str, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
-_SVG_METADATA = ("Date", "Creator", "Format", "Type")
-"""What matplotlib would write of itself."""
 
 
 @contextmanager
@@ -76,30 +113,21 @@ def new_canvas(
 
     Its axes are one, or an array of ``columns`` side by side, in ``rows`` below each other.
     """
-    import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
 
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
+    with _style():
         figure = Canvas(figsize=(width, height))
         yield figure, figure.subplots(rows, columns)
 
 
-def rendered(canvas: Any) -> tuple[bytes, bytes]:
-    """A drawn canvas as SVG and PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
 
-    svg, png = io.BytesIO(), io.BytesIO()
-    # savefig would draw each once more beforehand, to find places that stay as they are.
-    FigureCanvasSVG(canvas).print_svg(svg, metadata=dict.fromkeys(_SVG_METADATA))
-    canvas.set_layout_engine("none")
-    canvas.set_dpi(200)
-    FigureCanvasAgg(canvas).print_png(png, metadata={"Software": None})
-    # The document type is an address elsewhere, and browsers need none.
-    drawing = svg.getvalue()
-    return drawing[drawing.index(b"<svg") :], png.getvalue()
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
 
 
 def figure_of(
@@ -112,7 +140,7 @@ def figure_of(
     section: Section = "question",
 ) -> Figure:
     """A drawn canvas with its texts and the rows that it shows."""
-    return Figure(name, title, caption.strip(), csv_text(header, rows), *rendered(canvas), section)
+    return Figure(name, title, caption.strip(), csv_text(header, rows), canvas, section)
 
 
 def write_figure(figure: Figure, folder: Path) -> None:

@@ -129,7 +129,6 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
             Patch(color=base.SERIES[number], label=name) for number, name in enumerate(by_series)
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
-        drawing = base.rendered(figure)
     caption = (
         f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means over "
         "seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: what "
@@ -137,7 +136,7 @@ def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | 
         "none). Hatched: not above chance, and therefore not ranked."
     )
     name, csv = table.file_name("importance"), importances_csv(effects)
-    return Figure(name, "Which parameters decide?", caption, csv, *drawing), []
+    return Figure(name, "Which parameters decide?", caption, csv, figure), []
 
 
 def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
