@@ -1,6 +1,9 @@
 """A headless Chromium, driven by its own DevTools protocol: pages, waiting, pictures.
 
 No driver is downloaded and none is needed; without Chromium :func:`find_chromium` returns None.
+A picture of any page is made by
+
+    python -m tests.sweeps.browser ADDRESS FILE
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -129,3 +133,16 @@ async def _port_of(file: Path) -> str:
         assert time.monotonic() < deadline, "the browser does not listen"
         await asyncio.sleep(0.1)
     return file.read_text().split()[0]
+
+
+async def keep_picture(address: str, file: Path, ready: str = "document.readyState") -> None:
+    """Write the upper part of a page as PNG when ``ready`` is true and what moves is at rest."""
+    async with browser(1440, 900) as page:
+        await page.open(address)
+        await page.wait(ready)
+        await asyncio.sleep(3)
+        await page.picture(file)
+
+
+if __name__ == "__main__":
+    asyncio.run(keep_picture(sys.argv[1], Path(sys.argv[2])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,10 +23,7 @@ def stop(name: NameArgument, trial: TrialOption) -> None:
 
     [dim]xlt stop quickstart --trial 3[/]
     """
-    from xlt_ray.sweep.make_requests import stop_request
-
-    home, ledger = _opened(name)
-    _leave(home, ledger, stop_request(ledger, trial))
+    typer.echo(ask(Home.from_environment(), api.sweep_name(name), "stop", trial, ()))
 
 
 def pause(name: NameArgument) -> None:
@@ -46,10 +44,7 @@ def clone(name: NameArgument, trial: TrialOption, changes: ChangesArgument) -> N
 
     [dim]xlt clone quickstart --trial 3 target.learning_rate=1e-4[/]
     """
-    from xlt_ray.sweep.make_requests import clone_request
-
-    home, ledger = _opened(name)
-    _leave(home, ledger, clone_request(ledger, trial, changes))
+    typer.echo(ask(Home.from_environment(), api.sweep_name(name), "clone", trial, changes))
 
 
 def set_(name: NameArgument, changes: ChangesArgument) -> None:
@@ -70,11 +65,26 @@ def _opened(name: str) -> tuple[Home, Ledger]:
     return home, load_ledger(home, api.sweep_name(name))
 
 
+def ask(home: Home, name: str, kind: str, trial: int, changes: Sequence[str]) -> str:
+    """Leave a request to "stop" or "clone" a trial, and say when it is carried out."""
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.sweep.make_requests import clone_request, stop_request
+
+    ledger = load_ledger(home, name)
+    stopped = kind == "stop"
+    request = stop_request(ledger, trial) if stopped else clone_request(ledger, trial, changes)
+    return _left(home, ledger, request)
+
+
 def _leave(home: Home, ledger: Ledger, request: Request) -> None:
+    typer.echo(_left(home, ledger, request))
+
+
+def _left(home: Home, ledger: Ledger, request: Request) -> str:
     from xlt_ray.ledger.requests import leave_request
 
     leave_request(home, ledger.name, request)
     when = "the running sweep does it within seconds"
     if not ledger.driver:
         when = f"no driver runs: it is done at the next xlt resume {ledger.name}"
-    typer.echo(f"{ledger.name}: {request}; {when}")
+    return f"{ledger.name}: {request}; {when}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -179,11 +180,21 @@ def ui(
         str, typer.Option(help="Address to listen on; by default, this machine only.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    is_live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Serve instead a page of NAME that follows it, with stop and clone."
+        ),
+    ] = False,
 ) -> None:
     """Serve the MLflow UI of this home and print its address (Ctrl-C ends it).
 
     [dim]xlt ui quickstart --port 5001[/]
+    [dim]xlt ui quickstart --live[/]
     """
+    if is_live:
+        _serve_live(name, host, port)
+        return
     import os
 
     from xlt_ray.ledger import load_ledger
@@ -200,6 +211,30 @@ def ui(
         f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name, identity)}  (Ctrl-C ends it)"
     )
     os.execvp(command[0], command)
+
+
+def _serve_live(name: str | None, host: str, port: int) -> None:
+    from xlt_ray.cli.change import ask
+    from xlt_ray.errors import SpecError
+    from xlt_ray.report.live import LOOPBACK, LiveSweep, live_server
+
+    home = Home.from_environment()
+    if name is None:
+        raise SpecError(
+            "follows one sweep", file="command line", key="--live", remedy="xlt ui NAME --live"
+        )
+    if host != LOOPBACK:
+        raise SpecError(
+            "listens on this machine only", file="command line", key="--live",
+            remedy=f"leave out --host; from elsewhere, use ssh -L {port}:{LOOPBACK}:{port}",
+        )  # fmt: skip
+    sweep = LiveSweep(home, api.sweep_name(name))
+    server, address = live_server(
+        sweep, port, lambda kind, trial, changes: ask(home, sweep.name, kind, trial, changes)
+    )
+    typer.echo(f"{sweep.name}: {address}  (Ctrl-C ends it)")
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever()
 
 
 def _ask(address: str, verb: str, name: str | None, *, as_json: bool) -> NoReturn:

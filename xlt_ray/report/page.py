@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -51,7 +50,7 @@ from xlt_ray.report.frames import (
 )
 from xlt_ray.report.item_uncertainty import configuration_intervals
 from xlt_ray.report.labels import is_absent, language_label, parameter_names, value_label
-from xlt_ray.report.provenance import lost_weights
+from xlt_ray.report.provenance import LOCAL_MLFLOW, lost_weights, mlflow_server
 from xlt_ray.report.stats import named, spread_note, student_quantile, summary, trained_stages
 from xlt_ray.report.tables import (
     Cell,
@@ -70,8 +69,6 @@ from xlt_ray.store.stage import short
 from xlt_ray.store.store import StageStore
 from xlt_ray.versions import version_of
 
-LOCAL_MLFLOW = "http://127.0.0.1:5000"
-"""Where ``xlt ui`` serves the runs of a home by default."""
 Uses = Mapping[int, Sequence[Mapping[str, Any]]]
 """Stages of every trial, by its number."""
 
@@ -226,7 +223,7 @@ def write_report(
         "links": _script(links(linked, trials, uses)),
     }
     folder = home.reports(snapshot.name)
-    texts["index.html"] = _template().render(context)
+    texts["index.html"] = template("page.html").render(context)
     with _writing_to(folder):
         _clear(folder, texts, figures)
         for file, text in texts.items():
@@ -587,15 +584,6 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
     }
 
 
-def mlflow_server(sweep: Mapping[str, Any]) -> str:
-    """Address of the MLflow server that the sweep writes to, without a password; empty for the
-    database of a home."""
-    parts = urlsplit(sweep["places"]["tracking"] or "")
-    if parts.scheme not in ("http", "https"):
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-
-
 def headings(page: str) -> list[tuple[str, str]]:
     """Anchor and HTML of every main heading."""
     return re.findall(r'<h2 id="([^"]+)">(.*?)</h2>', page)
@@ -604,7 +592,8 @@ def headings(page: str) -> list[tuple[str, str]]:
 # -- writing ------------------------------------------------------------------------------
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of this folder."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -614,7 +603,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _script(value: Any) -> str:

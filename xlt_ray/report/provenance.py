@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from xlt_ray.config.export_metadata import Exported, ExportedScore, ExportedStage
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN
@@ -22,6 +23,9 @@ from xlt_ray.versions import version_of
 
 VERSIONS = ("xlt-ray", "torch", "transformers", "safetensors", "tokenizers")
 """Libraries whose versions an export tells."""
+
+LOCAL_MLFLOW = "http://127.0.0.1:5000"
+"""Where ``xlt ui`` serves the runs of a home by default."""
 
 
 def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
@@ -112,6 +116,15 @@ def weights_of(snapshot: Snapshot, view: TrialView) -> str:
     block = _model_block(snapshot.sweep, view.assignment)
     name, revision = block.get("name", ""), block.get("revision")
     return facts.get(f"model {name}@{revision}") or facts.get(f"model {name}", "")
+
+
+def mlflow_server(sweep: Mapping[str, Any]) -> str:
+    """Address of the MLflow server that the sweep writes to, without a password; empty for the
+    database of a home."""
+    parts = urlsplit(sweep["places"]["tracking"] or "")
+    if parts.scheme not in ("http", "https"):
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
 def _model_block(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.config.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES, Method
+from xlt_ray.config.methods import ALIGNMENTS, FUSIONS, PEFT, ROBUST, SAMPLINGS, SCHEDULES, Method
 from xlt_ray.config.model_presets import find_preset
 from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.latex_tables import tex
@@ -16,6 +16,7 @@ from xlt_ray.report.provenance import model_of
 _ARXIV = re.compile(r"\d{4}\.\d{4,5}")
 _FAMILIES: Mapping[str, Sequence[Method]] = {
     "fusion": FUSIONS, "robust": ROBUST, "schedule": SCHEDULES, "sampling": SAMPLINGS,
+    "peft": PEFT,
 }  # fmt: skip
 _SEARCH = {
     "tpe": "arXiv 2304.11127",

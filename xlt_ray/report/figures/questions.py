@@ -212,7 +212,7 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
                 base.draw_series(axes, pairs, line, color, mark, ls=style, mfc=face, label=title)
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
-        _legend(figure, axes, 3)
+        _legend(figure, axes, 2 if is_mixed else 3)
         return figure_of(
             figure,
             table.file_name("hybrid-curve"),
