@@ -15,6 +15,10 @@ PACKAGE = Path(xlt_ray.__file__).parent
 PRIVATE = {
     "optuna.study.study": ("_storage", "_study_id", "_thread_local", "cached_all_trials"),
     "optuna.trial._frozen": ("_trial_id",),
+    "optuna._transform": ("_SearchSpaceTransform",),
+    "optuna.samplers._tpe.sampler": (
+        "_sample", "_n_startup_trials", "_compute_acquisition_func", "mpe_below", "mpe_above",
+    ),
     "optuna.storages.journal._file": (
         "BaseJournalFileLock", "get_lock_file", "_file_path", "_lock",
     ),

@@ -405,10 +405,10 @@ def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assi
 
 
 def not_listable(space: Space) -> list[SpecError]:
-    """Errors at the real ranges of a space, which no grid can list."""
+    """Errors at the real ranges of a space, which grid and brute cannot list."""
     return [
         space.document.error(
-            "a grid cannot list a range of real numbers",
+            "a range of real numbers cannot be listed",
             key=path,
             remedy="write {choice: [...]} or use sampler: tpe",
         )

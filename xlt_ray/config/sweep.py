@@ -193,7 +193,7 @@ def _first_and_others(objective: Any) -> Any:
     return {**first, "also": others}
 
 
-SamplerName = Literal["tpe", "gp", "nsgaii", "random", "qmc", "grid"]
+SamplerName = Literal["tpe", "gp", "cmaes", "nsgaii", "auto", "random", "qmc", "grid", "brute"]
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,17 @@ class Sampler:
 SAMPLERS: Mapping[str, Sampler] = {
     sampler.name: sampler
     for sampler in (
-        Sampler("tpe", "xlt_ray.ledger.samplers:tpe", learns=True),
+        Sampler("tpe", "xlt_ray.ledger.samplers:Tpe", learns=True),
         Sampler("gp", "xlt_ray.ledger.samplers:gp", learns=True),
+        Sampler("cmaes", "xlt_ray.ledger.samplers:CmaEs", learns=True),
         Sampler("nsgaii", "xlt_ray.ledger.samplers:NsgaII", learns=True),
+        Sampler("auto", "xlt_ray.ledger.samplers:Auto", learns=True),
         Sampler("random", "optuna.samplers:RandomSampler"),
         Sampler("qmc", "xlt_ray.ledger.samplers:Qmc"),
         # Goes through the space in order, and draws only around points to try first.
         Sampler("grid", "optuna.samplers:RandomSampler"),
+        # Without real numbers in the space, random draws that repeat nothing try everything.
+        Sampler("brute", "optuna.samplers:RandomSampler"),
     )
 }
 
@@ -520,8 +524,16 @@ def sweep_of(document: Document) -> SweepSpec:
                 remedy="leave it out, or give one objective and constraints",
             )
         )
+    if settings.objective.also and settings.search.sampler == "cmaes":
+        problems.append(
+            document.error(
+                "cmaes knows one objective",
+                key="search.sampler",
+                remedy="use tpe, nsgaii or gp, or give one objective and constraints",
+            )
+        )
     sweep = SweepSpec(settings, space)
-    if settings.search.sampler == "grid":
+    if settings.search.sampler in ("grid", "brute"):
         problems += not_listable(space)
     problems += form_problems(sweep)
     problems += point_problems(sweep, None if problems else lambda _: _DEEP, is_deep=True)

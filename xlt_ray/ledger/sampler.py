@@ -202,7 +202,9 @@ def _drawn(
         draft = Draft(view, sampler, number)
 
         def pick(parameter: SearchParameter) -> Value:
-            return within[parameter.path] if parameter.path in within else draft.suggest(parameter)
+            if parameter.path in within:
+                return draft.note(parameter, within[parameter.path])
+            return draft.note(parameter, draft.suggest(parameter))
 
         return draw(sweep.space, pick, model_bounds)[1]
 
@@ -249,6 +251,15 @@ class Draft:
         )
         relative = sampler.infer_relative_search_space(study, self._trial)
         self._relative = sampler.sample_relative(study, self._trial, relative)
+
+    def note(self, parameter: SearchParameter, value: Value) -> Value:
+        """Let later parameters know a value."""
+        distribution = distribution_of(parameter)
+        if not distribution.single() and has(parameter.distribution, value):
+            trial, name = self._trial, parameter.name
+            trial.params = {**trial.params, name: value}
+            trial.distributions = {**trial.distributions, name: distribution}
+        return value
 
     def suggest(self, parameter: SearchParameter) -> Value:
         name, distribution = parameter.name, distribution_of(parameter)

@@ -103,7 +103,7 @@ def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
     num_configurations = int(search["trials"])
     # In ranges that depend on the model, the number of points is not known here.
     with contextlib.suppress(SpecError):
-        if search["sampler"] == "grid":
+        if search["sampler"] in ("grid", "brute"):
             points = sum(1 for _ in itertools.islice(grid(space), num_configurations))
             num_configurations = min(num_configurations, points + len(search["first"]))
     return SweepUse(

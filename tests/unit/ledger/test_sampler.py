@@ -15,6 +15,7 @@ from xlt_ray.config.search_space import Choice, FloatRange, SearchParameter
 from xlt_ray.config.sweep import SAMPLERS, SweepSpec
 from xlt_ray.ledger import rehearsal
 from xlt_ray.ledger.sampler import Draft, StudyView, sampler_for
+from xlt_ray.ledger.samplers import chosen_for
 
 RATE = optuna.distributions.FloatDistribution(0.0, 1.0)
 
@@ -31,9 +32,14 @@ def study_of(num_trials: int) -> optuna.Study:
 
 def drawn(study: optuna.Study, sweep: SweepSpec, seed: int) -> dict[str, Any]:
     draft = Draft(cast(optuna.Study, StudyView(study, sweep)), sampler_for(sweep, seed), seed)
-    values = {"rate": draft.suggest(SearchParameter("rate", FloatRange(0.0, 1.0)))}
+
+    def suggest(name: str, distribution: Any) -> Any:
+        parameter = SearchParameter(name, distribution)
+        return draft.note(parameter, draft.suggest(parameter))
+
+    values = {"rate": suggest("rate", FloatRange(0.0, 1.0))}
     if float(values["rate"]) < 0.5:
-        values["kind"] = draft.suggest(SearchParameter("kind", Choice(("a", "b"))))
+        values["kind"] = suggest("kind", Choice(("a", "b")))
     return values
 
 
@@ -94,6 +100,59 @@ def test_what_comes_next_follows_from_the_ledger_alone(
         return assignments
 
     assert asked(dies=False) == asked(dies=True)
+
+
+def test_a_parameter_of_some_configurations_is_drawn_to_suit_the_others(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    """Lower layers are as good as higher ones, but each at its own epsilon."""
+    sweep = sweep_from(SPACE, "search={trials: 90, sampler: tpe}", "model=toy:4x64",
+                       "target.fusion={method: dlfa, layer: {int: [0, 3]}}",
+                       "target.robust={choice: [{method: none}, {method: random, "
+                       "epsilon: {float: [0.01, 1.0]}}]}")  # fmt: skip
+    suits = []
+    ledger = rehearsal(sweep)
+    while (trial := ledger.ask(sweep, bounds)) is not None:
+        values = trial.assignment
+        is_high = cast(int, values["target.fusion.layer"]) > 1
+        epsilon = cast(float, values.get("target.robust.epsilon", 0.5))
+        off = abs(epsilon - (0.9 if is_high else 0.1))
+        if "target.robust.epsilon" in values:
+            suits.append(off < 0.4)
+        ledger.tell_complete(trial.number, 1.0 - off)
+    assert sum(suits[-30:]) >= 25
+
+
+def test_cmaes_draws_nearer_and_nearer_to_the_best(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    sweep = sweep_from(SPACE, "search={trials: 70, sampler: cmaes}", "target.fusion={method: none}",
+                       "target.learning_rate={float: [0.0001, 1.0]}",
+                       "target.weight_decay={float: [0.0, 1.0]}")  # fmt: skip
+    ledger, distances = rehearsal(sweep), []
+    while (trial := ledger.ask(sweep, bounds)) is not None:
+        rate, decay = (
+            cast(float, trial.assignment[f"target.{name}"])
+            for name in ("learning_rate", "weight_decay")
+        )
+        distances.append(np.hypot(rate - 0.8, decay - 0.3))
+        ledger.tell_complete(trial.number, -float(distances[-1]))
+    assert np.mean(distances[-10:]) < 0.25 * np.mean(distances[:10])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sampler"),
+    [
+        ((), "Tpe"),
+        (("model=toy:4x64", "target.fusion={method: none}"), "gp"),
+        (("model=toy:4x64", "target.fusion={method: none}", "search.trials=65"), "CmaEs"),
+    ],
+)
+def test_auto_takes_what_suits_the_space(
+    sweep_from: Callable[..., SweepSpec], overrides: tuple[str, ...], sampler: str
+) -> None:
+    sweep = sweep_from(SPACE, "search={trials: 9, sampler: auto}", *overrides)
+    assert chosen_for(sweep).__name__ == sampler
 
 
 def test_nsgaii_crosses_the_best(sweep_from: Callable[..., SweepSpec]) -> None:
