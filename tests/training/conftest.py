@@ -127,7 +127,7 @@ class Bench:
         target = self.path(*overrides, seed=seed)[-2]
         folder = StageStore(root).folder(target.key)
         state = hashlib.sha256()
-        for file in sorted(folder.glob("*.safetensors")):
+        for file in sorted(folder.rglob("*.safetensors")):
             state.update(file.read_bytes())
         return state.hexdigest()
 

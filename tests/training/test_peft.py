@@ -8,19 +8,28 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from transformers.models.bert.modeling_bert import BertPooler
 
-from tests.training.conftest import Bench, stop
+from tests.command import Xlt
+from tests.training.conftest import TINY, Bench, stop
 from xlt_ray.config.facts import ModelFacts
 from xlt_ray.config.methods import PEFT, ConfigModel, LoraPeft
+from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.trial import Model
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.modeling.peft import add_peft
+from xlt_ray.home import Home
+from xlt_ray.ledger import StageUse, open_ledger
+from xlt_ray.modeling.encoder import POOLER, load_encoder, load_tokenizer
+from xlt_ray.modeling.exported_network import load_exported
+from xlt_ray.modeling.peft import add_peft, merge_adapter, save_adapter
+from xlt_ray.store.gc import GcRoots, Inventory, plan
 from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import dependencies
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.cost import trained_parameters
 from xlt_ray.training.deepspeed_engine import WEIGHTS
-from xlt_ray.training.load import ADAPTER, load_committed, load_parent
+from xlt_ray.training.load import ADAPTER, load_committed, load_network, load_parent
 from xlt_ray.training.loop import Evaluated
 
 LORA = "{method: lora, rank: 4, dropout: 0.1}"
@@ -72,13 +81,7 @@ def test_adapter_on_the_parent_is_the_merged_encoder(
         actual = adapted(input_ids=ids, attention_mask=torch.ones_like(ids))[0]
         assert not torch.allclose(before, expected, atol=1e-4)
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
-        tensors = load_file(folder / "adapter_model.safetensors")
-        changed = {
-            name
-            for name, weights in merged.state_dict().items()
-            if not torch.equal(weights, parent.state_dict().get(name, weights))
-        }
-        assert not changed - {name.split(".base_layer")[0] for name in tensors}
+        assert not list(context.store.folder(stage.key).glob("model*.safetensors"))
 
 
 def test_frozen_layers_get_no_new_weights(bench: Bench, tmp_path: Path) -> None:
@@ -126,3 +129,74 @@ def test_unknown_layers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="modules: all"):
         add_peft(encoder, LoraPeft(method="lora"), 0)
     add_peft(encoder, LoraPeft(method="lora", modules="all"), 0)
+
+
+def test_below_an_adapter_nothing_is_freed_that_the_best_trial_needs(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.make(tmp_path, *BOTH)
+    intermediate, target = tuned(bench, *BOTH)
+    evaluation = bench.path(*BOTH)[-1]
+    assert [stage.key for stage in dependencies(evaluation)] == [target.key, intermediate.key]
+    keys = {intermediate.key, target.key, evaluation.key}
+    entries = Inventory(StageStore(tmp_path)).look()
+    for best, kept in ({target.key}, keys), (set(), {evaluation.key}):
+        roots = GcRoots(best=frozenset(best), used=frozenset(keys))
+        freed = {it.entry.key for it in plan(entries, roots, all_but_best=True).removals}
+        assert keys - freed == kept
+
+
+@pytest.fixture
+def home(bench: Bench, tmp_path: Path) -> Home:
+    """A home with one trial, whose stages are adapters."""
+    home = Home(tmp_path / "home")
+    bench.make(home.root, *BOTH)
+    sweep = sweep_of(parse_document(TINY, "tiny.yaml", BOTH))
+    ledger = open_ledger(home, sweep)
+    assert ledger.ask(sweep, bench.facts.model_bounds) is not None
+    uses = [StageUse(stage.kind, stage.key, stage.label, False) for stage in bench.path(*BOTH)[1:]]
+    ledger.set_stages(0, uses)
+    ledger.tell_complete(0, 0.7)
+    return home
+
+
+def test_export_is_merged_and_has_the_adapter(
+    bench: Bench, home: Home, xlt: Xlt, tmp_path: Path
+) -> None:
+    code, out, error = xlt("export", "tiny", tmp_path / "best")
+    assert code == 0, (out, error)
+    assert (tmp_path / "best" / ADAPTER / "adapter_config.json").exists()
+    _, target = tuned(bench, *BOTH)
+    network, _ = load_network(target, bench.context(home.root, *BOTH))
+    exported = load_exported(tmp_path / "best").network.state_dict()
+    assert all(old.equal(exported[name]) for name, old in network.state_dict().items())
+
+
+def test_stages_after_adapters_go_on_from_them(bench: Bench, tmp_path: Path) -> None:
+    overrides = (
+        *BOTH,
+        "intermediate.schedule=wsd",
+        "few_shot={language: qab, shots: 4, steps: 2, learning_rate: 1e-3, batch_size: 4}",
+    )
+    bench.make(tmp_path, *overrides)
+    path = bench.path(*overrides)
+    assert [stage.kind for stage in path if stage.is_adapter] == ["intermediate", "target"]
+    few_shot = path[-2]
+    assert [stage.kind for stage in dependencies(few_shot)] == ["target", "intermediate"]
+    context = bench.context(tmp_path, *overrides)
+    (before, _), (after, _) = load_parent(few_shot, context), load_committed(few_shot, context)
+    for name, weights in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], weights, atol=0.02, rtol=0, msg=name)
+
+
+def test_the_pooler_goes_with_the_adapter(tmp_path: Path) -> None:
+    model = Model(name="toy:2x32")
+    tokenizer = load_tokenizer(model, tuple("abc"))
+    trained, fresh = (load_encoder(model, tokenizer, 0) for _ in range(2))
+    poolers = [BertPooler(trained.config) for _ in range(2)]
+    for encoder, pooler in zip((trained, fresh), poolers, strict=True):
+        object.__setattr__(encoder, POOLER, pooler)
+    add_peft(trained, LoraPeft(method="lora"), 0)
+    save_adapter(trained, tmp_path / ADAPTER)
+    merge_adapter(fresh, tmp_path / ADAPTER)
+    assert torch.equal(poolers[0].dense.weight, poolers[1].dense.weight)

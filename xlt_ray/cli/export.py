@@ -15,12 +15,17 @@ import typer
 from xlt_ray import api
 from xlt_ray.cli.arguments import NameArgument
 from xlt_ray.cli.output import warn
-from xlt_ray.errors import DamagedStage, SpecError
+from xlt_ray.errors import DamagedStage, LedgerError, SpecError
 from xlt_ray.files import atomic_file, hidden_name
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
+    from xlt_ray.config.sweep import SweepSpec
     from xlt_ray.data.task import Task
+    from xlt_ray.ledger import TrialView
+    from xlt_ray.store.stage import Stage
+    from xlt_ray.store.store import StageStore
+    from xlt_ray.training.load import TrainingContext
     from xlt_ray.training.predict import Prediction
 
 
@@ -92,12 +97,20 @@ def export(
         mend_database(home, tracking, warn)
         registry = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     # All checks are done; only now is torch loaded.
-    from xlt_ray.training.load import export_folder, write_network
+    from xlt_ray.training.load import ADAPTER, export_folder, write_merged, write_network
 
     _, trusted = model_of(ledger.sweep, view.assignment)
     with export_folder(folder) as aside:
         try:
-            metadata = write_network(target.key, store, metadata, aside, trust_remote_code=trusted)
+            if any(name.startswith(f"{ADAPTER}/") for name in snapshot.records[target.key].files):
+                stage, context = _stage_in_context(
+                    api.find_sweep(name, (), home), home, view, store
+                )
+                metadata = write_merged(stage, context, metadata, aside)
+            else:
+                metadata = write_network(
+                    target.key, store, metadata, aside, trust_remote_code=trusted
+                )
         except DamagedStage as error:
             remedy = made_again(snapshot, view, target)
             fields = {**error.fields, "problem": f"{error.fields['problem']}; {remedy}"}
@@ -122,6 +135,31 @@ def export(
         }
         version = registry.register(model, kept, tags, metadata.selection)
         typer.echo(f"registered: models:/{model}/{version}")
+
+
+def _stage_in_context(
+    sweep: SweepSpec, home: Home, view: TrialView, store: StageStore
+) -> tuple[Stage, TrainingContext]:
+    """The stage that left a trial's network, and what it is loaded with.
+
+    Raises:
+        LedgerError: the model or the data are not those that it was made with.
+    """
+    from xlt_ray.data.sources.base import open_source
+    from xlt_ray.report.provenance import target_use
+    from xlt_ray.sweep.runner import task_alone
+    from xlt_ray.training.load import TrainingContext
+    from xlt_ray.training.runtime import Runtime
+
+    use, task = target_use(view), task_alone(sweep, home, view.number)
+    stage = next((stage for stage in task.path if use is not None and stage.key == use.key), None)
+    if stage is None:
+        raise LedgerError(
+            f"{sweep.name}: model or data have changed since trial {view.number} was made, and its "
+            "weights are only what was trained beside those of the model"
+        )
+    source = open_source(task.trial.data, home.cache)
+    return stage, TrainingContext(task.trial.model, source, store, Runtime(home.cache))
 
 
 def predict(

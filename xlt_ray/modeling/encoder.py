@@ -132,7 +132,7 @@ def save_encoder(
         tokenizer.model_input_names = [*names, TYPES]
         # What was not given when it was made is not written.
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
-    pooler = getattr(encoder, _POOLER, None)
+    pooler = getattr(encoder, POOLER, None)
     if pooler is not None:
         encoder.pooler = pooler
     try:
@@ -278,7 +278,7 @@ def _encoder(
     if is_pooled:
         if not absent:
             # Not registered as a module: its parameters do not belong to the encoder any more.
-            object.__setattr__(loaded, _POOLER, loaded.pooler)
+            object.__setattr__(loaded, POOLER, loaded.pooler)
         loaded.pooler = None
     attend_without_reading(loaded)
     return loaded.train()
@@ -377,7 +377,7 @@ def _forward_names(kind: Any) -> frozenset[str]:
 POOLED_FAMILIES = frozenset({"albert", "bert", "ernie", "megatron-bert", "rembert"})
 """Model types whose classes for sequences read the pooler of their encoder. XLM-R's and RoBERTa's
 checkpoints may have one, too, but their classes leave it out."""
-_POOLER = "pretrained_pooler"
+POOLER = "pretrained_pooler"
 """Attribute of an encoder: the pooler of its checkpoint."""
 
 
@@ -396,7 +396,7 @@ def update_pooler(head: Head, encoder: PreTrainedModel) -> None:
 
 
 def _pooler_layer(encoder: PreTrainedModel) -> nn.Linear | None:
-    pooler: Any = getattr(encoder, _POOLER, None)
+    pooler: Any = getattr(encoder, POOLER, None)
     modules = () if pooler is None else pooler.modules()
     return next((module for module in modules if isinstance(module, nn.Linear)), None)
 

@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.store.lease import Holder, find_holder
+from xlt_ray.store.stage import is_adapter
 from xlt_ray.store.storage import Extent
 from xlt_ray.store.store import RECORD, StageStore
 
@@ -55,6 +56,8 @@ class StoreEntry:
     label: str = ""
     parent: str | None = None
     """Key of the parent of a committed stage."""
+    is_adapter: bool = False
+    """Whether a committed stage needs the encoder below it."""
     sweep: str = ""
     """The sweep that made a committed stage, from its record."""
     state_bytes: int = 0
@@ -142,6 +145,7 @@ class Inventory:
             "kind": record.kind,
             "label": record.label,
             "parent": None if parent is None else str(parent),
+            "is_adapter": is_adapter(record.payload),
             "sweep": str(record.made_by.get("sweep", "")),
         }
         with contextlib.suppress(KeyError, ValueError):
@@ -287,6 +291,8 @@ def plan(
         all_but_best: also remove, last, what is shared and what a sweep may need again. Without a
             quota, everything that may be removed is.
     """
+    entries = tuple(entries)
+    roots = replace(roots, best=roots.best | _below_adapters(roots.best, entries))
     judged = [(entry, *_judge(entry, roots)) for entry in entries]
     if all_but_best:
         last = Priority.SHARED
@@ -326,6 +332,18 @@ _UNUSED = {
 }
 
 
+def _below_adapters(keys: Iterable[str], entries: Iterable[StoreEntry]) -> set[str]:
+    """Keys of the stages that hold the encoders of those adapters that are among ``keys``."""
+    stages = {entry.key: entry for entry in entries if entry.sort == "stage"}
+    below: set[str] = set()
+    for key in keys:
+        stage = stages.get(key)
+        while stage is not None and (stage.is_adapter or (below and stage.kind == "trunk")):
+            stage = stages.get(stage.parent or "")
+            below |= {stage.key} if stage is not None else set()
+    return below
+
+
 def _judge(entry: StoreEntry, roots: GcRoots) -> tuple[Priority | None, str]:
     """Place of an entry in the order of removal, None if it is never removed; and the reason."""
     protection = _protection(entry, roots)
@@ -335,7 +353,8 @@ def _judge(entry: StoreEntry, roots: GcRoots) -> tuple[Priority | None, str]:
         return Priority.BROKEN, _UNUSED[entry.sort]
     key, has_state = entry.key, entry.state_bytes > 0
     if key in roots.best:
-        return None, "target stage of a best trial"
+        is_below = entry.kind not in ("target", "few_shot")
+        return None, f"{'below the ' if is_below else ''}target stage of a best trial"
     if key in roots.returning:
         with_state, whole = Priority.SHARED_STATE, Priority.SHARED
         reason = "an unfinished sweep may come back to it"

@@ -80,6 +80,11 @@ class Stage:
     def is_training(self) -> bool:
         return self.kind in ("align", "trunk", "intermediate", "target", "few_shot")
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether its result is only what was trained beside the encoder that it started from."""
+        return is_adapter(self.payload)
+
     @cached_property
     def ladder(self) -> str:
         """What all trunks have in common that are beginnings of one another."""
@@ -88,6 +93,11 @@ class Stage:
         settings = {**payload["settings"]}  # type: ignore[dict-item]
         del settings["steps"]
         return digest({**payload, "settings": settings})
+
+
+def is_adapter(payload: Mapping[str, Any]) -> bool:
+    """:attr:`Stage.is_adapter` of a stage with this payload."""
+    return "peft" in payload["settings"] and payload["kind"] != "trunk"
 
 
 def short(key: str) -> str:

@@ -242,10 +242,15 @@ def encoder_of(stage: Stage) -> Stage:
 
 
 def dependencies(stage: Stage) -> tuple[Stage, ...]:
-    """The stages whose encoders ``stage`` reads, without the pretrained model."""
+    """The stages whose encoders ``stage`` reads, without the pretrained model; of an adapter also
+    those below it."""
     encoders = [encoder_of(stage)]
     if stage.settings.get("retrieval_encoder") == "before":
         encoders.append(encoder_of(encoders[0]))
+    for encoder in encoders:
+        below = encoder_of(encoder) if encoder.is_adapter else encoder
+        if below not in encoders:
+            encoders.append(below)
     return tuple(encoder for encoder in encoders if not encoder.is_pretrained)
 
 

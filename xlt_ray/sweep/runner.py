@@ -46,7 +46,7 @@ from xlt_ray.sweep.ray_connection import connect, stoppable
 from xlt_ray.sweep.read_facts import facts_of, refuse_faulty, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.scheduler import TrialScheduler
-from xlt_ray.sweep.tasks import Planner, ProgressReporter, task_for
+from xlt_ray.sweep.tasks import Planner, ProgressReporter, TrialTask, task_for
 from xlt_ray.sweep.warm_start import imported_line, observations_for
 from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker, mend_database
 from xlt_ray.tracking.client import default_uri
@@ -217,6 +217,17 @@ def make_alone(
         SpecError: nothing can be written in the home.
         LedgerError: the ledger has no such trial.
     """
+    task = task_alone(sweep, home, trial)
+    from xlt_ray.sweep.workers import open_walk
+
+    # For a debugger: in this thread, and without a watchdog.
+    task = replace(task, until=until, resources={**task.resources, "workers": 1})
+    events, _ = open_walk(task)
+    yield from events
+
+
+def task_alone(sweep: SweepSpec, home: Home, trial: int | None) -> TrialTask:
+    """The task of one trial, as :func:`make_alone` takes and refuses it."""
     facts = checked_facts(sweep)
     refuse_faulty(sweep, facts, home.cache)
     home.refuse_unwritable()
@@ -232,13 +243,7 @@ def make_alone(
         view = ledger.trial(trial)
         concrete, seed = planner.trial(view.assignment), view.seed
     path = planner.path(concrete, seed)
-    task = task_for(-1 if trial is None else trial, concrete, path, sweep, home)
-    from xlt_ray.sweep.workers import open_walk
-
-    # For a debugger: in this thread, and without a watchdog.
-    task = replace(task, until=until, resources={**task.resources, "workers": 1})
-    events, _ = open_walk(task)
-    yield from events
+    return task_for(-1 if trial is None else trial, concrete, path, sweep, home)
 
 
 def open_store(sweep: SweepSpec, home: Home) -> StageStore:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -36,7 +38,7 @@ from xlt_ray.modeling.exported_network import show_no_bars, write_exported
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
-from xlt_ray.modeling.peft import merged, save_adapter
+from xlt_ray.modeling.peft import is_adapted, merge_adapter, save_adapter
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import StageStore
@@ -93,11 +95,15 @@ def load_network(target: Stage, context: TrainingContext) -> tuple[Network, Any]
 
 
 def load_committed(stage: Stage, context: TrainingContext) -> tuple[Any, Any]:
-    """Encoder and tokenizer of a committed stage.
+    """Encoder and tokenizer of a committed stage; an adapter is merged with what is below it.
 
     Raises:
         StoreError: it was freed meanwhile; walking its path again makes it again.
     """
+    if stage.is_adapter:
+        encoder, tokenizer = load_parent(stage, context)
+        with _kept(stage, context.store):
+            return merge_adapter(encoder, context.store.folder(stage.key) / ADAPTER), tokenizer
     with _kept(stage, context.store):
         folder = context.store.folder(stage.key)
         return load_saved(folder, trust_remote_code=context.model.trust_remote_code)
@@ -132,13 +138,14 @@ def tensors_of(batch: Batch, device: torch.device) -> dict[str, Tensor]:
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a trained network, which is not trained any more: encoder in Hugging Face layout, other
-    weights beside it."""
+    """Write a trained network: encoder in Hugging Face layout, or what was trained beside it, and
+    other weights beside that."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
     if isinstance(network, Network):
         update_pooler(network.head, network.encoder)
-    save_adapter(network.encoder, folder / ADAPTER)
-    with merged(network.encoder):
+    if is_adapted(network.encoder):
+        save_adapter(network.encoder, folder / ADAPTER)
+    else:
         save_encoder(network.encoder, tokenizer, folder)
     if not isinstance(network, ContrastiveNetwork):
         save_extra(network, folder / EXTRA)
@@ -166,6 +173,22 @@ def export_folder(folder: Path) -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise SpecError(f"cannot be written ({reason})", file=str(folder)) from error
+
+
+def write_merged(
+    target: Stage, context: TrainingContext, metadata: Exported, folder: Path
+) -> Exported:
+    """:func:`write_network` of an adapter: merged, and by itself in the folder ``adapter``."""
+    show_no_bars()
+    network, tokenizer = load_network(target, context)
+    context.store.scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.store.scratch) as place:
+        whole = Path(place)
+        save_result(network, tokenizer, whole)
+        shutil.copytree(context.store.folder(target.key) / ADAPTER, whole / ADAPTER)
+        names = [str(file.relative_to(whole)) for file in whole.rglob("*") if file.is_file()]
+        trusted = context.model.trust_remote_code
+        return write_exported(whole, names, metadata, folder, trust_remote_code=trusted)
 
 
 def write_network(

@@ -8,21 +8,19 @@ is 0), so a training begins with the encoder of its parent.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from xlt_ray.config.methods import PEFT, ConfigModel
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.encoder import seeded
+from xlt_ray.modeling.encoder import POOLER, seeded
 
 _NAME = "default"
 """PEFT's name for the only adapter of a model."""
+_POOLER_FILE = "pooler.safetensors"
 
 
 def add_peft(encoder: PreTrainedModel, settings: ConfigModel, seed: int) -> None:
@@ -46,31 +44,17 @@ def add_peft(encoder: PreTrainedModel, settings: ConfigModel, seed: int) -> None
             ) from error
 
 
-@contextmanager
-def merged(encoder: PreTrainedModel) -> Iterator[None]:
-    """Within the block, the encoder is a plain one, its weights merged with what was trained.
-
-    They stay merged, so the encoder is not to be trained further.
-    """
-    layers = _tuned_layers(encoder)
-    for name, layer in layers.items():
-        layer.merge()
-        encoder.set_submodule(name, layer.get_base_layer())
-    try:
-        yield
-    finally:
-        for name, layer in layers.items():
-            encoder.set_submodule(name, layer)
+def is_adapted(encoder: PreTrainedModel) -> bool:
+    """Whether the encoder has new parameters beside its own."""
+    return hasattr(encoder, "peft_config")
 
 
 def save_adapter(encoder: PreTrainedModel, folder: Path) -> None:
-    """Write what was trained as a folder of PEFT; nothing for an encoder without it.
+    """Write what was trained as a folder of PEFT, and the pooler that goes with the encoder.
 
     ``PeftModel.from_pretrained(parent, folder)`` adds it to the encoder that the training began
     with.
     """
-    if not _tuned_layers(encoder):
-        return
     from peft import get_peft_model_state_dict
 
     folder.mkdir()
@@ -85,13 +69,17 @@ def save_adapter(encoder: PreTrainedModel, folder: Path) -> None:
     state = get_peft_model_state_dict(adapted, adapter_name=_NAME)
     tensors = {f"base_model.model.{name}": part.cpu().contiguous() for name, part in state.items()}
     save_file(tensors, folder / "adapter_model.safetensors")
+    pooler = getattr(encoder, POOLER, None)
+    if pooler is not None:
+        save_file(dict(pooler.state_dict()), folder / _POOLER_FILE)
 
 
-def _tuned_layers(encoder: PreTrainedModel) -> dict[str, Any]:
-    """The layers with new parameters, by name."""
-    if not hasattr(encoder, "peft_config"):
-        return {}
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def merge_adapter(encoder: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The encoder with what :func:`save_adapter` wrote merged into its weights; it is changed."""
+    from peft import PeftModel
 
-    modules: dict[str, nn.Module] = dict(encoder.named_modules())
-    return {name: module for name, module in modules.items() if isinstance(module, BaseTunerLayer)}
+    merged: Any = PeftModel.from_pretrained(encoder, folder).merge_and_unload()
+    if (folder / _POOLER_FILE).exists():
+        getattr(merged, POOLER).load_state_dict(load_file(folder / _POOLER_FILE))
+    plain: PreTrainedModel = merged.requires_grad_(True).train()
+    return plain
