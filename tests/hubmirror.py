@@ -209,6 +209,37 @@ def write_mirror(root: Path) -> Path:
         {"id": whole, "sentence1": text, "sentence2": text, "label": ClassLabel(names=["0", "1"])},
     )
     write_data_set(
+        root / "masakhane/afrixnli",
+        {"eng": {split: inferred(1, premise="eng") for split in ("validation", "test")}},
+        {"premise": text, "hypothesis": text, "label": whole},
+    )
+    read = {
+        "link": "x", "question_number": 1, "flores_passage": "It rained.", "question": "So?",
+        "mc_answer1": "wet", "mc_answer2": "dry", "mc_answer3": "hot", "mc_answer4": "none",
+        "correct_answer_num": "2",
+    }  # fmt: skip
+    write_data_set(
+        root / "facebook/belebele",
+        {code: {"test": [read]} for code in ("eng_Latn", "deu_Latn")},
+        {name: whole if name == "question_number" else text for name in read},
+    )
+    for folder, codes, row, types in (
+        ("Davlan/sib200", ("eng_Latn", "deu_Latn"),
+         {"index_id": 7, "category": "travel", "text": "Go there."}, {"index_id": whole}),
+        ("mteb/amazon_massive_intent", ("en", "de"),
+         {"id": "3", "label": "alarm_set", "label_text": "alarm_set", "text": "Wake me."}, {}),
+        ("mteb/AfriSentiClassification", ("hau",), {"text": "Good.", "label": 0}, {"label": whole}),
+        ("masakhane/masakhanews", ("eng",),
+         {"category": "health", "headline": "All well.", "text": "They are.", "url": "x"}, {}),
+        ("mteb/NusaX-senti", ("eng",), {"id": "1", "text": "Bad.", "lang": "eng", "label": 0},
+         {"label": whole}),
+    ):  # fmt: skip
+        write_data_set(
+            root / folder,
+            {code: {split: [row] for split in three} for code in codes},
+            {name: types.get(name, text) for name in row},
+        )
+    write_data_set(
         root / "rajpurkar/squad",
         {
             "plain_text": {

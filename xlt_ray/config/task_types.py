@@ -74,14 +74,19 @@ class Metric:
         return value
 
 
-PAIR_METRICS = {
+LABEL_METRICS = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "xlt_ray.data.metrics:accuracy"),
         Metric(
             "macro_f1",
             "xlt_ray.data.metrics:macro_f1",
-            "xlt_ray.data.item_scores:macro_f1_without_pairs",
+            "xlt_ray.data.item_scores:macro_f1_without_each",
+        ),
+        Metric(
+            "weighted_f1",
+            "xlt_ray.data.metrics:weighted_f1",
+            "xlt_ray.data.item_scores:weighted_f1_without_each",
         ),
     )
 }
@@ -166,10 +171,20 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
             "xlt_ray.modeling.heads:PairHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
-            metrics=tuple(PAIR_METRICS),
+            metrics=tuple(LABEL_METRICS),
             summary="one label for two sentences",
             has_labels=True,
             is_crossed=True,
+        ),
+        TaskTypeEntry(
+            "text",
+            "xlt_ray.data.types.text:TextType",
+            "xlt_ray.modeling.heads:PairHead",
+            formats=("tsv",),
+            columns=("text", "label"),
+            metrics=tuple(LABEL_METRICS),
+            summary="one label for a text",
+            has_labels=True,
         ),
         TaskTypeEntry(
             "score",

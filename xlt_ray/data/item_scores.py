@@ -118,10 +118,24 @@ def jackknife_of(
     return of_jackknife(value, np.array([scores[item] for item in items]))
 
 
-def macro_f1_without_pairs(gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
+def macro_f1_without_each(gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
     """:func:`macro_f1_without` of items with one label each."""
     counts = label_counts([[label] for label in gold], [[label] for label in predicted])
     return macro_f1_without(*counts)
+
+
+def weighted_f1_without_each(gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
+    """(n,): F1 weighted by the labels of the gold data, without each item."""
+    counts = label_counts([[label] for label in gold], [[label] for label in predicted])
+    right, predicted_counts, gold_counts = (side.sum(axis=0) - side for side in counts)
+    f1 = np.divide(
+        2 * right, predicted_counts + gold_counts,
+        out=np.zeros(right.shape), where=gold_counts > 0,
+    )  # fmt: skip
+    total = gold_counts.sum(axis=1)
+    return np.divide(
+        (f1 * gold_counts).sum(axis=1), total, out=np.zeros(len(total)), where=total > 0
+    )
 
 
 def macro_f1_without(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:

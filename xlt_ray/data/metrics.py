@@ -98,6 +98,19 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float | None:
     return float(scores)
 
 
+def weighted_f1(gold: Sequence[str], predicted: Sequence[str]) -> float | None:
+    """Mean F1 over the labels that occur in ``gold``, weighted by how often; None where there is
+    nothing. The metric of AfriSenti (arXiv 2302.08956)."""
+    from sklearn.metrics import f1_score
+
+    if not gold:
+        return None
+    labels = sorted(set(gold))
+    return float(
+        f1_score(list(gold), list(predicted), labels=labels, average="weighted", zero_division=0)
+    )
+
+
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float | None:
     """Micro F1 over whole entities by seqeval, strict IOB2: an entity counts when type, begin and
     end agree, and begins with ``B-`` only. None where gold has no entity."""

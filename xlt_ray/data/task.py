@@ -30,6 +30,8 @@ class Columns(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str = "id"
+    text: str = Field(default="text", exclude_if="text".__eq__)
+    """Left out of digests unless it is given: data of other kinds had them before it."""
     first: str = "sentence1"
     second: str = "sentence2"
     label: str = "label"

@@ -18,6 +18,7 @@ from xlt_ray.data.types.retrieval import RetrievalExample
 from xlt_ray.data.types.score import ScoreExample
 from xlt_ray.data.types.span import Answer, SpanExample
 from xlt_ray.data.types.tag import TagExample
+from xlt_ray.data.types.text import TextExample
 from xlt_ray.errors import DataError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tasks.md"
@@ -132,6 +133,15 @@ EXPECTED = {
         pair("train0", "de 0", "entailment"),
         pair("train1", "de 1", "contradiction"),
     ],
+    "afrisenti ha test": [TextExample("test0", "Good.", "positive")],
+    "afrixnli en dev": [pair("dev0", "eng 0", "neutral")],
+    "belebele de test": [
+        ChoiceExample("test0", "It rained.", "So?", ("wet", "dry", "hot", "none"), 1)
+    ],
+    "masakhanews en test": [TextExample("test0", "All well.", "health")],
+    "massive de dev": [TextExample("3", "Wake me.", "alarm_set")],
+    "nusax en train": [TextExample("train0", "Bad.", "negative")],
+    "sib200 de test": [TextExample("7", "Go there.", "travel")],
     "xquad en train": [answered("train1", "Ada wrote it.", "Ada")],
     "xquad en dev": [answered("validation1", "Ada wrote it.", "Ada")],
     "xquad de test": [answered("x1", "Ada de", "Ada de")],
@@ -155,7 +165,8 @@ def test_a_mirror_has_the_languages_that_it_holds(source, name):
     named = {language for part in task_named(name).hub for language in part.names}
     held = {"pos": {"en", "de", "kk", "th"}, "xcopa": {"en", "et", "sw"}}
     # What one configuration holds for all languages is not looked into.
-    held |= {"tydiqa": named, "xnli": named}
+    held |= {"tydiqa": named, "xnli": named, "afrisenti": {"ha"}}
+    held |= {key: {"en"} for key in ("masakhanews", "nusax", "afrixnli")}
     there = {language for language, _ in source.splits(task_named(name))}
     assert there == named & held.get(name, {"en", "de"})
 

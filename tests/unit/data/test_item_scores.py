@@ -41,7 +41,7 @@ def random_answers(task: Task, num: int, seed: int, *, is_constant: bool = False
         choice = random.choice(choices)
         return [choice] * size if is_constant else random.choice(choices, size).tolist()
 
-    if task.kind == "pair":
+    if task.kind in ("pair", "text"):
         return random.choice(task.labels, num).tolist(), labels(task.labels, num)
     if task.kind == "choice":
         return random.integers(0, task.options, num).tolist(), labels(range(task.options), num)

@@ -165,7 +165,7 @@ GENERATOR_VERSION = 1
 
 
 class ToyExample(NamedTuple):
-    """One or two clauses; the label of a pair, or the connective of a sentence."""
+    """One or two clauses; their label, or the connective of a sentence."""
 
     first: Clause
     second: Clause | None
@@ -232,6 +232,12 @@ def _tagging(rng: Rng) -> ToyExample:
     return ToyExample(draw_clause(rng), second, rng.pick(tuple(CONNECTIVE_OF.values())))
 
 
+def _topic(rng: Rng) -> ToyExample:
+    """The category of what something is done to."""
+    clause = draw_clause(rng)
+    return ToyExample(clause, None, concepts()[clause.object.noun.gloss].category)
+
+
 def _similarity(rng: Rng) -> ToyExample:
     """No to four edits, or another clause; the label is 5 times the share said alike."""
     first = draw_clause(rng)
@@ -279,6 +285,7 @@ _MAKERS = {
     "toy-nli": _nli,
     "toy-paraphrase": _paraphrase,
     "toy-tagging": _tagging,
+    "toy-topic": _topic,
     "toy-similarity": _similarity,
     "toy-choice": _choice,
     "toy-qa": _qa,

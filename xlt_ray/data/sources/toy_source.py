@@ -35,9 +35,11 @@ from xlt_ray.data.types.retrieval import RetrievalExample
 from xlt_ray.data.types.score import ScoreExample
 from xlt_ray.data.types.span import Answer, SpanExample
 from xlt_ray.data.types.tag import TagExample
+from xlt_ray.data.types.text import TextExample
 
 SIZES: dict[str, dict[Split, int]] = {
     "toy-tagging": {"train": 4000, "dev": 300, "test": 400},
+    "toy-topic": {"train": 4000, "dev": 300, "test": 400},
     "toy-nli": {"train": 16000, "dev": 300, "test": 400},
     "toy-paraphrase": {"train": 4000, "dev": 300, "test": 400},
     "toy-similarity": {"train": 4000, "dev": 300, "test": 400},
@@ -167,6 +169,8 @@ def _rows(seed: int, task: str, language: str, split: Split) -> Iterator[Example
                     tuple(word.tag for word in spoken),
                 )
                 yield TagExample(name, words, tags)
+            case "toy-topic":
+                yield TextExample(name, text(example.first), example.label)
             case "toy-similarity":
                 score = float(example.label)
                 yield ScoreExample(name, text(example.first), text(example.second), score)

@@ -11,20 +11,11 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.config.task_types import PAIR_METRICS
-from xlt_ray.data.item_scores import Parts, each, jackknife_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, cells, line_error
-from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import (
-    AnswersType,
-    Example,
-    Frame,
-    Predictions,
-    Row,
-    class_shares,
-    known_label,
-)
+from xlt_ray.data.text.pipeline import Batch
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Row
+from xlt_ray.data.types.labelled import LabelledType, labelled_batch
 
 _NOT_TRANSLATED = "NS"
 
@@ -92,12 +83,10 @@ class SentencePairType(AnswersType):
 
     def batch(self, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame) -> Batch:
         """``labels`` (batch,)."""
-        batch, _ = collate(items, frame.template, frame.max_length)
-        batch["labels"] = np.stack(labels)
-        return batch
+        return labelled_batch(items, labels, frame)
 
 
-class PairType(SentencePairType):
+class PairType(LabelledType, SentencePairType):
     """Gold and predictions are one label per pair."""
 
     example = PairExample
@@ -109,32 +98,6 @@ class PairType(SentencePairType):
 
     def unlabelled(self, name: str, first: str, second: str) -> PairExample:
         return PairExample(name, first, second, self.task.labels[0])
-
-    def numbers(self, example: PairExample) -> np.ndarray:
-        """()."""
-        return np.array(self.task.number_of(known_label(example)), np.int64)
-
-    def decode(self, items: Sequence[Row], predicted: np.ndarray, frame: Frame) -> list[str]:
-        """``predicted`` (batch,): numbers of labels."""
-        return [self.task.labels[number] for number in np.asarray(predicted).tolist()]
-
-    def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
-        return class_shares(logits)
-
-    def probability(
-        self, answer: str, parts: Sequence[str], certainties: Sequence[Any]
-    ) -> tuple[Any, dict[str, float] | None]:
-        """The softmax of the logits, by label."""
-        by_label = dict(zip(self.task.labels, certainties[0].tolist(), strict=True))
-        return by_label[answer], by_label
-
-    def measured(self, metric: str, split: Predictions) -> float | None:
-        return PAIR_METRICS[metric].measured(split.gold, split.predicted)
-
-    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
-        if metric == "accuracy":
-            return each(split.is_right())
-        return jackknife_of(PAIR_METRICS[metric], value, split.gold, split.predicted)
 
 
 def are_whole(*sentences: str) -> bool:
