@@ -48,6 +48,7 @@ from xlt_ray.training.evaluate import EvalPass, EvalSet, score
 LEARNED = {
     "toy-tagging": (60, 0.3),
     "toy-paraphrase": (250, 0.02),
+    "toy-topic": (150, 0.3),
     "toy-similarity": (120, 0.15),
     "toy-choice": (60, 0.15),
     "toy-qa": (80, 0.08),

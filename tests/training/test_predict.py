@@ -24,7 +24,7 @@ from xlt_ray.modeling.network import build_network
 from xlt_ray.training.evaluate import EvalPass, EvalSet, score
 from xlt_ray.training.predict import Prediction, _task_of, predict
 
-TASKS = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
+TASKS = ("toy-tagging", "toy-paraphrase", "toy-topic", "toy-similarity", "toy-choice", "toy-qa")
 MAX_LENGTH = 24
 """So short that sentences are cut off and passages have several windows."""
 NUM_EXAMPLES = 80
