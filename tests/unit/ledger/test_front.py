@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import cast
 
 import optuna
@@ -158,3 +159,38 @@ def test_the_front_is_what_optuna_calls_non_dominated() -> None:
     study.add_trials([optuna.create_trial(values=point) for point in points])
     best = {trial.number for trial in study.best_trials}
     assert {n for n, is_on in enumerate(pareto_front(points)) if is_on} == best
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsgaii"])
+def test_drivers_killed_at_random_moments_search_several_objectives_as_an_unbroken_one(
+    sweep_from: ReadSweep, tmp_path: Path, sampler: str
+) -> None:
+    sweep = sweep_from(
+        SPACE, f"search={{trials: 22, seeds: 2, sampler: {sampler}}}", *SEVERAL[:1],
+        "constraints=[gpu_hours <= 4]",
+    )  # fmt: skip
+
+    def asked(name: str, kills: Random | None) -> list[tuple[object, ...]]:
+        home = Home(tmp_path / name)
+        ledger, running = open_ledger(home, sweep), list[int]()
+        while True:
+            if kills is not None and kills.random() < 0.3:
+                ledger = open_ledger(home, sweep)
+            trial = ledger.ask(sweep, bounds) if len(running) < 3 else None
+            if trial is not None:
+                running.append(trial.number)
+            elif not running:
+                return [
+                    (view.configuration, view.repeat, *view.assignment.items())
+                    for view in ledger.trials()
+                ]
+            else:
+                number = running.pop(0)
+                rate = 1e3 * cast(float, ledger.trial(number).assignment["target.learning_rate"])
+                excess = {"gpu_hours <= 4": 8 * rate - 4}
+                ledger.tell_complete(number, rate, [1 - rate, 8 * rate], excess)
+
+    unbroken = asked("unbroken", None)
+    assert len(unbroken) == 44
+    for seed in range(3):
+        assert asked(f"killed {seed}", Random(seed)) == unbroken
