@@ -23,7 +23,7 @@ from xlt_ray.ledger import StageUse, open_ledger
 from xlt_ray.modeling.encoder import POOLER, load_encoder, load_tokenizer
 from xlt_ray.modeling.exported_network import load_exported
 from xlt_ray.modeling.peft import add_peft, merge_adapter, save_adapter
-from xlt_ray.store.gc import GcRoots, Inventory, plan
+from xlt_ray.store.gc import GcRoots, Inventory, plan, remove
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import dependencies
 from xlt_ray.store.store import StageStore
@@ -170,6 +170,14 @@ def test_export_is_merged_and_has_the_adapter(
     network, _ = load_network(target, bench.context(home.root, *BOTH))
     exported = load_exported(tmp_path / "best").network.state_dict()
     assert all(old.equal(exported[name]) for name, old in network.state_dict().items())
+
+    store = StageStore(home.root)
+    (below,) = (entry for entry in Inventory(store).look() if entry.kind == "intermediate")
+    remove(store, below)
+    code, _, error = xlt("export", "tiny", tmp_path / "again")
+    assert (code, "is not in the store; make it again: xlt stage tiny" in error) == (1, True), error
+    list(bench.walk(home.root, *BOTH, until="target"))
+    assert xlt("export", "tiny", tmp_path / "again").code == 0
 
 
 def test_stages_after_adapters_go_on_from_them(bench: Bench, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import typer
 from xlt_ray import api
 from xlt_ray.cli.arguments import NameArgument
 from xlt_ray.cli.output import warn
-from xlt_ray.errors import DamagedStage, LedgerError, SpecError
+from xlt_ray.errors import LedgerError, SpecError, StoreError
 from xlt_ray.files import atomic_file, hidden_name
 from xlt_ray.home import Home
 
@@ -111,10 +111,10 @@ def export(
                 metadata = write_network(
                     target.key, store, metadata, aside, trust_remote_code=trusted
                 )
-        except DamagedStage as error:
-            remedy = made_again(snapshot, view, target)
+        except StoreError as error:
+            remedy = made_again(snapshot, view, target, lost=error.fields["key"])
             fields = {**error.fields, "problem": f"{error.fields['problem']}; {remedy}"}
-            raise DamagedStage(**fields) from error
+            raise type(error)(**fields) from error
         (aside / "README.md").write_text(model_card(metadata), encoding="utf-8")
     loader = metadata.transformers_class or "xlt-ray"
     typer.echo(

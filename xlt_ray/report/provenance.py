@@ -58,9 +58,9 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     return view
 
 
-def made_again(snapshot: Snapshot, view: TrialView, use: StageUse) -> str:
-    """What to do where a stage of a trial is gone or damaged."""
-    if view == best_trial(snapshot):
+def made_again(snapshot: Snapshot, view: TrialView, use: StageUse, lost: str = "") -> str:
+    """What to do where the stage ``use`` of a trial is gone or damaged, or ``lost`` below it."""
+    if view == best_trial(snapshot) and lost in ("", use.key):
         return f"make it again: xlt resume {snapshot.name} --verify"
     return f"make it again: xlt stage {snapshot.name} --trial {view.number} --until {use.kind}"
 

@@ -242,16 +242,20 @@ def encoder_of(stage: Stage) -> Stage:
 
 
 def dependencies(stage: Stage) -> tuple[Stage, ...]:
-    """The stages whose encoders ``stage`` reads, without the pretrained model; of an adapter also
-    those below it."""
+    """The stages whose encoders ``stage`` reads, without the pretrained model."""
     encoders = [encoder_of(stage)]
     if stage.settings.get("retrieval_encoder") == "before":
         encoders.append(encoder_of(encoders[0]))
-    for encoder in encoders:
-        below = encoder_of(encoder) if encoder.is_adapter else encoder
-        if below not in encoders:
-            encoders.append(below)
-    return tuple(encoder for encoder in encoders if not encoder.is_pretrained)
+    parts = {part.key: part for encoder in encoders for part in composed_of(encoder)}
+    return tuple(parts.values())
+
+
+def composed_of(stage: Stage) -> tuple[Stage, ...]:
+    """The stages that the encoder of ``stage`` is read from, without the pretrained model: itself,
+    and below an adapter those that it is merged with."""
+    if stage.is_pretrained:
+        return ()
+    return (stage, *(composed_of(encoder_of(stage)) if stage.is_adapter else ()))
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:

@@ -40,7 +40,7 @@ from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extr
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.modeling.peft import is_adapted, merge_adapter, save_adapter
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.stage_path import encoder_of
+from xlt_ray.store.stage_path import composed_of, encoder_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
@@ -180,6 +180,9 @@ def write_merged(
 ) -> Exported:
     """:func:`write_network` of an adapter: merged, and by itself in the folder ``adapter``."""
     show_no_bars()
+    for part in composed_of(target):
+        if context.store.verify(part.key) is None:
+            raise StoreError("is not in the store", key=part.key)
     network, tokenizer = load_network(target, context)
     context.store.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.store.scratch) as place:

@@ -27,7 +27,7 @@ from xlt_ray.store.evaluation_items import write_items
 from xlt_ray.store.lease import Holder, Lease
 from xlt_ray.store.record import StageRecord, profiles_from_json
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.stage_path import StagePath, dependencies, stages_to_run
+from xlt_ray.store.stage_path import StagePath, composed_of, dependencies, stages_to_run
 from xlt_ray.training.deepspeed_engine import Engine
 from xlt_ray.training.diagnose import diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.evaluate import evaluate_stage
@@ -76,7 +76,7 @@ def walk(path: StagePath, context: TrainingContext, *, until: str = "") -> Itera
 def _can_start(stages: Sequence[Stage], index: int, context: TrainingContext) -> bool:
     """Whether everything that the stage at ``index`` reads is in the store, undamaged."""
     previous = stages[index - 1]
-    read = dependencies(stages[index]) if index < len(stages) else ()
+    read = dependencies(stages[index]) if index < len(stages) else composed_of(previous)
     return all(
         _find_undamaged(stage, context) is not None
         for stage in (previous, *(stage for stage in read if stage.key != previous.key))
