@@ -301,18 +301,10 @@ def find_sweep(sweep: Sweep, overrides: Overrides, home: Home) -> SweepSpec:
     if isinstance(sweep, SweepSpec):
         if not overrides:
             return sweep
-        return load_sweep(_tree_of(sweep), overrides)
+        return load_sweep(sweep.tree(), overrides)
     if isinstance(sweep, str) and not Path(sweep).is_file() and sweep in home.sweeps():
         return sweep_of_ledger(load_ledger(home, sweep), overrides)
     return load_sweep(sweep, overrides)
-
-
-def _tree_of(spec: SweepSpec) -> Mapping[str, Any]:
-    resolved = spec.resolved()
-    return {
-        **{key: value for key, value in resolved.items() if key != "space"},
-        **resolved["space"],
-    }
 
 
 def sweep_name(sweep: str | Path) -> str:

@@ -16,6 +16,7 @@ EXPECTED = {
     "xlt run": "names: 8 complete",
     "xlt report": "report: ",
     "xlt predict": "B-PER",
+    "xlt show": "name: names-last-layer",
 }
 """What the output of a command contains."""
 
@@ -28,7 +29,7 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
         "XLT_HOME": str(tmp_path / "home"),
         "RAY_worker_niceness": "0",
     }
-    (sweep,) = blocks(TUTORIAL, "yaml")
+    sweep, continued = blocks(TUTORIAL, "yaml")
     activate, *commands = [line for block in blocks(TUTORIAL, "") for line in block.splitlines()]
     assert activate == ". .venv/bin/activate"
     os.symlink(ROOT / "examples", tmp_path / "examples")
@@ -38,6 +39,7 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
         if command.startswith("cd "):
             folder /= command.removeprefix("cd ")
             (folder / "names.yaml").write_text(sweep)
+            (folder / "names-last-layer.yaml").write_text(continued)
             continue
         done = subprocess.run(
             command.split(), cwd=folder, env=environment, capture_output=True, text=True,

@@ -32,7 +32,10 @@ COMMANDS = {
         *(show.status, show.trials, cluster.logs, reports.report, reports.compare, show.ui),
         *(export.export, export.predict, disk.gc, disk.rm),
     ),
-    "Prepare": (prepare.check, prepare.plan, prepare.list_, prepare.schema, cluster.doctor),
+    "Prepare": (
+        *(prepare.check, prepare.show, prepare.plan, prepare.list_, prepare.schema),
+        cluster.doctor,
+    ),
 }
 for panel, commands in COMMANDS.items():
     for command in commands:

@@ -93,14 +93,15 @@ def submit(
 ) -> None:
     """Run a sweep on a remote Ray cluster, as a job that does not need this machine any more.
 
-    The sweep file and the xlt_ray package of this machine are sent. Data and models are not: give
-    their paths on the cluster. The same command continues a sweep that was stopped.
+    The sweep (one file with its bases and overrides) and the xlt_ray package of this machine are
+    sent. Data and models are not: give their paths on the cluster. The same command continues a
+    sweep that was stopped.
 
     [dim]xlt submit sweeps/quickstart.yaml --address http://127.0.0.1:8265[/]
     [dim]xlt submit sweeps/quickstart.yaml search.trials=64 --home /shared/xlt-home[/]
     """
     from xlt_ray.config.sweep import sweep_of
-    from xlt_ray.config.yaml import read_document
+    from xlt_ray.config.yaml import as_yaml, read_document
     from xlt_ray.sweep.jobs import Cluster
 
     # Paths stay as they are written: they are paths on the cluster.
@@ -108,12 +109,8 @@ def submit(
     refuse_local_places(spec, home)
     cluster = Cluster(address)
     _warn_open(cluster)
-    arguments = [
-        *(overrides or ()),
-        *(["--accept-changes"] * accept_changes),
-        *(["--verify"] * verify),
-    ]
-    job = cluster.submit(Path(sweep), spec.name, arguments, home)
+    arguments = [*(["--accept-changes"] * accept_changes), *(["--verify"] * verify)]
+    job = cluster.submit(as_yaml(spec.document.tree), spec.name, arguments, home)
     typer.echo(f"{spec.name}: sent to {cluster.address} as {job.id}")
     for purpose, command in next_commands(spec.name, job.id, cluster.address, home):
         typer.echo(f"  {purpose:<8}{command}")

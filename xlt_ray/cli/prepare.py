@@ -1,4 +1,5 @@
-"""``xlt check``, ``xlt plan``, ``xlt list``, ``xlt schema``: what a sweep needs and can name."""
+"""``xlt check``, ``xlt show``, ``xlt plan``, ``xlt list``, ``xlt schema``: what a sweep says, needs
+and can name."""
 
 from __future__ import annotations
 
@@ -380,6 +381,26 @@ def _cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value)
+
+
+def show(
+    sweep: SweepArgument,
+    overrides: OverridesArgument = None,
+    resolved: Annotated[
+        bool, typer.Option("--resolved", help="With the default of every key that is left out.")
+    ] = False,
+) -> None:
+    """Print a sweep as one file, with its bases and overrides; passwords are left out.
+
+    [dim]xlt show quickstart[/]
+    [dim]xlt show sweeps/quickstart.yaml +target.epochs=3 --resolved[/]
+    """
+    from xlt_ray.config.yaml import as_yaml
+    from xlt_ray.redact import redacted
+
+    spec = api.find_sweep(sweep, overrides or (), Home.from_environment())
+    tree = spec.tree() if resolved else spec.document.tree
+    typer.echo(redacted(as_yaml(tree)), nl=False)
 
 
 def schema() -> None:

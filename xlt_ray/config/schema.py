@@ -52,6 +52,11 @@ def sweep_schema() -> dict[str, Any]:
         "title": "xlt-ray sweep",
         "type": "object",
         "properties": {
+            "base": {
+                "type": "string",
+                "description": "A sweep file, relative to this one, whose keys count where this "
+                "file does not give them.",
+            },
             **settings["properties"],
             **{
                 name: _or_distribution(schema) if name in SEARCHABLE else schema

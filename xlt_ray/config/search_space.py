@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from xlt_ray.config.yaml import Document
+from xlt_ray.config.yaml import DISTRIBUTIONS, Document
 from xlt_ray.errors import SpecError, SpecErrors
 
 Bound = int | str
@@ -27,7 +27,6 @@ Value = None | bool | int | float | str
 
 BOUND = re.compile(r"^\s*([a-z_]+)\s*(?:([-+])\s*([0-9]+))?\s*$")
 """An integer bound that names a fact of the model."""
-_MARKS = ("choice", "int", "float")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class _Recogniser:
             return [self.recognise(value, f"{path}.{index}") for index, value in enumerate(node)]
         if not isinstance(node, dict):
             return node
-        marks = [mark for mark in _MARKS if mark in node]
+        marks = [mark for mark in DISTRIBUTIONS if mark in node]
         if not marks:
             return {key: self.recognise(value, f"{path}.{key}") for key, value in node.items()}
         try:
@@ -200,7 +199,7 @@ def distributions_in(node: Any, path: str = "") -> Iterator[tuple[str, Distribut
 def refuse_distributions(node: Any, path: str, document: Document, faults: list[SpecError]) -> None:
     """Gather a fault for every distribution below ``node``, where none may be."""
     if isinstance(node, dict):
-        if any(mark in node for mark in _MARKS):
+        if any(mark in node for mark in DISTRIBUTIONS):
             fault = document.error(
                 "cannot be searched over",
                 key=path,

@@ -442,6 +442,10 @@ class SweepSpec:
         tree, _ = draw(self.space, lambda parameter: assignment[parameter.path], model_bounds)
         return self.trial(tree)
 
+    def tree(self) -> dict[str, Any]:
+        """The whole sweep as a sweep file has it, with all defaults."""
+        return {**self.settings.model_dump(mode="json"), **plain(self.space.tree)}
+
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as plain JSON: what is kept beside the ledger."""
         return {**self.settings.model_dump(mode="json"), "space": plain(self.space.tree)}

@@ -2,8 +2,9 @@
 
 Scalars are those of YAML 1.2, because YAML 1.1 reads the language code ``no`` as False and ``1e-5``
 as text. Repeated keys, tags, and aliases that would exhaust memory are refused; nothing in a file
-is executed. Every dotted path is kept with its line, so that errors can point at it. Overrides
-(``KEY=VALUE``) have ``command line`` as their place.
+is executed. Every dotted path is kept with its file and line, so that errors can point at it. A
+file may continue another one (``base: other.yaml``). Overrides (``KEY=VALUE``, ``+KEY=VALUE``,
+``~KEY``) have ``command line`` as their place.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ MAX_NODES = 100_000
 MAX_DEPTH = 50
 MAX_INTEGER = 2**63 - 1
 """Neither floats nor samplers can hold larger ones."""
+DISTRIBUTIONS = ("choice", "int", "float")
+"""A block with one of these keys is a distribution."""
+_KINDS = ("method", "source", "objective")
+"""Keys that say which other keys a block may have."""
 _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 _REMEDIES = {
@@ -80,29 +85,41 @@ class Document:
 
 
 Overrides = Iterable[str] | Mapping[str, Any]
-"""``KEY=VALUE`` texts of a command line, or dotted keys with their values."""
+"""``KEY=VALUE``, ``+KEY=VALUE`` and ``~KEY`` texts of a command line, or dotted keys with their
+values (any value for ``~KEY``).
+
+``+`` appends to a list, or adds a key that has no value yet; ``~`` removes a key.
+"""
 
 
 def read_document(sweep: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Document:
-    """Read a sweep from a file or a dict, and apply overrides.
+    """Read a sweep from a file or a dict with all that it bases on, and apply overrides.
 
+    The path of a base is relative to the file that names it, in a dict to the working folder.
     Errors in a dict name the key alone.
 
     Raises:
-        SpecError: the file does not exist, is not YAML or repeats a key; a dict holds a value that
-            YAML cannot hold; or an override is not ``KEY=VALUE``, or names a key below a value.
+        SpecError: a file does not exist, is not YAML or repeats a key; bases form a cycle; a dict
+            holds a value that YAML cannot hold; or an override is not one, removes a key that is
+            not there, adds one that is, or names a key below a value.
     """
     if isinstance(sweep, Mapping):
-        document = parse_document(_as_text(sweep, key=""), "", overrides)
-        places = {key: place if place.file else Place("") for key, place in document.places.items()}
-        return Document("", document.tree, places)
-    file = str(sweep)
+        document = parse_document(_as_text(sweep, key=""), "")
+        places = dict.fromkeys(document.places, Place(""))
+        document = Document("", document.tree, places)
+    else:
+        file = str(sweep)
+        if not Path(file).exists():
+            raise SpecError("no such sweep file", file=file, remedy=_sweeps_near(file))
+        document = parse_document(_text_of(file), file)
+    return _overridden(_with_base(document), overrides)
+
+
+def _text_of(file: str) -> str:
     try:
-        with Path(sweep).open("rb") as stream:
+        with Path(file).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         text = content.decode("utf-8")
-    except FileNotFoundError:
-        raise SpecError("no such sweep file", file=file, remedy=_sweeps_near(file)) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SpecError("is not UTF-8", file=file, line=line, remedy="save it as UTF-8") from None
@@ -112,11 +129,71 @@ def read_document(sweep: str | Path | Mapping[str, Any], overrides: Overrides = 
         ) from None
     if len(content) > MAX_BYTES:
         raise SpecError("is larger than a megabyte", file=file, remedy="give a sweep file")
-    return parse_document(text, file, overrides)
+    return text
+
+
+def _with_base(document: Document, above: tuple[Path, ...] = ()) -> Document:
+    """The document with the keys of its bases that it does not give itself."""
+    if "base" not in document.tree:
+        return document
+    own = {key: value for key, value in document.tree.items() if key != "base"}
+    base = document.tree["base"]
+    if not isinstance(base, str):
+        raise document.error(f"{base!r} is not a path", key="base", remedy="base: other.yaml")
+    path = Path(document.file).parent / Path(base).expanduser()
+    if document.file:
+        above = (*above, Path(document.file).resolve())
+    if path.resolve() in above:
+        raise document.error(
+            f"{path} bases on this file, or is it",
+            key="base",
+            remedy="remove one base of the cycle",
+        )
+    if not path.is_file():
+        raise document.error(f"no such sweep file {path}", key="base", remedy=_sweeps_near(path))
+    inherited = _with_base(parse_document(_text_of(str(path)), str(path)), above)
+    replaced: list[str] = []
+    tree = _merged_trees(own, inherited.tree, "", replaced)
+    places = {
+        key: place
+        for key, place in inherited.places.items()
+        if not any(_is_at_or_below(key, path) for path in replaced)
+    }
+    return Document(document.file, tree, {**places, **document.places})
+
+
+def _merged_trees(
+    own: dict[str, Any], base: dict[str, Any], path: str, replaced: list[str]
+) -> dict[str, Any]:
+    """Both trees, block by block; notes the keys whose value in ``base`` counts no more.
+
+    A distribution, and a block of another kind (``method: ...``), replaces the whole block.
+    """
+    merged = {**base}
+    for key, value in own.items():
+        below = f"{path}.{key}" if path else key
+        if _is_continued(value, base.get(key)):
+            merged[key] = _merged_trees(value, base[key], below, replaced)
+        else:
+            merged[key] = value
+            replaced.append(below)
+    return merged
+
+
+def _is_continued(own: Any, base: Any) -> bool:
+    if not isinstance(own, dict) or not isinstance(base, dict):
+        return False
+    if any(mark in own or mark in base for mark in DISTRIBUTIONS):
+        return False
+    return all(own[kind] == base.get(kind) for kind in _KINDS if kind in own)
+
+
+def _is_at_or_below(key: str, path: str) -> bool:
+    return key == path or key.startswith(path + ".")
 
 
 def parse_document(text: str, file: str, overrides: Overrides = ()) -> Document:
-    """As :func:`read_document`, from text.
+    """As :func:`read_document`, from text, which has no base.
 
     >>> parse_document("langs: [en, no]\\nrate: 1e-5", "x.yaml").tree
     {'langs': ['en', 'no'], 'rate': 1e-05}
@@ -125,14 +202,50 @@ def parse_document(text: str, file: str, overrides: Overrides = ()) -> Document:
     tree = reader.parse(text)
     if not isinstance(tree, dict):
         raise SpecError("is not a mapping of keys", file=file, line=1, remedy="begin with `name:`")
+    return _overridden(Document(file, tree, reader.places), overrides)
+
+
+def _overridden(document: Document, overrides: Overrides) -> Document:
     if isinstance(overrides, Mapping):
-        texts = [f"{key}={_as_text(value, key)}" for key, value in overrides.items()]
+        texts = [
+            key if key.startswith("~") else f"{key}={_as_text(value, key)}"
+            for key, value in overrides.items()
+        ]
         origin = Place("overrides")
     else:
         texts, origin = list(overrides), Place("command line")
+    places = dict(document.places)
     for override in texts:
-        _apply(override, tree, reader.places, origin)
-    return Document(file, tree, reader.places)
+        _apply(override, document.tree, places, origin)
+    return Document(document.file, document.tree, places)
+
+
+def as_yaml(tree: Mapping[str, Any]) -> str:
+    """YAML that :func:`parse_document` reads as the same tree.
+
+    >>> print(as_yaml({"langs": ["en", "no"], "rate": 1e-5, "name": "1e-5"}), end="")
+    langs: [en, 'no']
+    rate: 1.0e-05
+    name: '1e-5'
+    """
+    return yaml.dump(
+        dict(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that YAML 1.2 reads as another value, and writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if plain_value(text) == text else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
 
 
 def _as_text(value: Any, key: str) -> str:
@@ -311,14 +424,25 @@ def plain_value(text: str) -> Any:
     return text
 
 
+def override_key(override: str) -> str:
+    """The dotted key of an override.
+
+    >>> [override_key(text) for text in ("search.trials=3", "+target.epochs=2", "~budget")]
+    ['search.trials', 'target.epochs', 'budget']
+    """
+    return override.lstrip("+~").partition("=")[0].strip()
+
+
 def _apply(override: str, tree: dict[str, Any], places: dict[str, Place], origin: Place) -> None:
-    key, equals, text = override.partition("=")
+    sign = override[:1] if override[:1] in ("+", "~") else ""
+    key, equals, text = override.removeprefix(sign).partition("=")
     key = key.strip()
-    if not equals or not key:
+    if not key or bool(equals) == (sign == "~"):
         raise SpecError(
             f"{override!r} is not an override",
             file=origin.file,
-            remedy="write KEY=VALUE, for example search.trials=3",
+            remedy="write KEY=VALUE, for example search.trials=3; +KEY=VALUE adds an entry, and "
+            "~KEY removes a key",
         )
     reader = _Reader(origin.file)
     value = reader.parse(text)
@@ -337,15 +461,38 @@ def _apply(override: str, tree: dict[str, Any], places: dict[str, Place], origin
                 remedy="override the whole of it, for example KEY='{a: 1}'",
             )
         node = below
-    node[last] = value
-    for path in [path for path in places if path == key or path.startswith(key + ".")]:
-        del places[path]
-    places[key] = origin
+    before = node.get(last)
+    if sign == "~" and last not in node:
+        raise SpecError(
+            "cannot be removed, as the sweep does not have it",
+            file=origin.file,
+            key=key,
+            remedy=nearest(last, list(node)) if node else "leave this override out",
+        )
+    if sign == "+" and isinstance(before, list):
+        place = f"{key}.{len(before)}"
+        node[last] = [*before, value]
+    elif sign == "+" and before is not None:
+        raise SpecError(
+            f"has the value {before!r} already",
+            file=origin.file,
+            key=key,
+            remedy=f"replace it with {key}=VALUE",
+        )
+    else:
+        place = key
+        for path in [path for path in places if _is_at_or_below(path, key)]:
+            del places[path]
+        if sign == "~":
+            del node[last]
+            return
+        node[last] = value
+    places[place] = origin
     for path in reader.places:
-        places[f"{key}.{path}"] = origin
+        places[f"{place}.{path}"] = origin
 
 
-def _sweeps_near(path: str) -> str:
+def _sweeps_near(path: str | Path) -> str:
     folder = Path(path).parent
     sweeps = [str(file) for file in folder.glob("*.yaml")] if folder.is_dir() else []
-    return nearest(path, sweeps) if sweeps else "check the path"
+    return nearest(str(path), sweeps) if sweeps else "check the path"

@@ -14,7 +14,7 @@ from typing import Any
 from xlt_ray.config.places import with_absolute_paths
 from xlt_ray.config.search_space import Choice, Value, plain
 from xlt_ray.config.sweep import SweepSpec, sweep_of
-from xlt_ray.config.yaml import parse_document
+from xlt_ray.config.yaml import override_key, parse_document
 from xlt_ray.errors import SpecError
 
 SHAREABLE = ("align", "intermediate")
@@ -47,7 +47,7 @@ def confirming(
             configurations differ in nothing but whether repeats share a stage.
         SpecErrors: an override is wrong.
     """
-    for key in (override.partition("=")[0].strip() for override in overrides):
+    for key in (override_key(override) for override in overrides):
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in MAY_DIFFER):
             raise SpecError(
                 "would make it a different experiment",

@@ -84,11 +84,11 @@ class Cluster:
         wanted = (job for job in jobs if job.sweep and sweep in (None, job.sweep))
         return sorted(wanted, key=lambda job: job.started_ms, reverse=True)
 
-    def submit(self, file: Path, sweep: str, arguments: Sequence[str], home: str | None) -> Job:
-        """Send a sweep file and this package; returns at once with the job.
+    def submit(self, text: str, sweep: str, arguments: Sequence[str], home: str | None) -> Job:
+        """Send the text of a sweep file and this package; returns at once with the job.
 
         Args:
-            arguments: overrides and options of ``xlt run``.
+            arguments: options of ``xlt run``.
 
         Raises:
             ClusterError: a driver of this sweep is already running there.
@@ -100,7 +100,8 @@ class Cluster:
                     "follow it with `xlt logs`, or stop that job first"
                 )
         job = f"xlt-{sweep}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        self._send(job, ["run", file.name, *arguments], home, {"xlt_sweep": sweep}, files=(file,))
+        file = f"{sweep}.yaml"
+        self._send(job, ["run", file, *arguments], home, {"xlt_sweep": sweep}, files={file: text})
         return next(listed for listed in self.jobs(sweep) if listed.id == job)
 
     def ask(self, arguments: Sequence[str], home: str | None) -> Answer:
@@ -151,7 +152,7 @@ class Cluster:
         home: str | None,
         metadata: Mapping[str, str],
         *,
-        files: Sequence[Path] = (),
+        files: Mapping[str, str] | None = None,
         mark: str = "",
     ) -> None:
         with tempfile.TemporaryDirectory() as folder, self._explained():
@@ -159,8 +160,8 @@ class Cluster:
             shutil.copytree(
                 package, Path(folder, package.name), ignore=shutil.ignore_patterns("__pycache__")
             )
-            for file in files:
-                shutil.copy(file, folder)
+            for name, text in (files or {}).items():
+                Path(folder, name).write_text(text, encoding="utf-8")
             variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
             if home:
                 variables["XLT_HOME"] = home

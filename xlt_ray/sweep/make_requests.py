@@ -7,7 +7,7 @@ from functools import reduce
 from typing import Any
 
 from xlt_ray.config.first_points import FirstPoint, misplaced, read_point
-from xlt_ray.config.yaml import parse_document
+from xlt_ray.config.yaml import override_key, parse_document
 from xlt_ray.errors import LedgerError, SpecError, SpecErrors, nearest
 from xlt_ray.ledger import Ledger, Request, may_change_key, sweep_of_ledger
 from xlt_ray.ledger.requests import MAY_SET
@@ -107,5 +107,5 @@ def set_request(ledger: Ledger, overrides: Sequence[str]) -> Request:
 def _values(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of ``KEY=VALUE`` texts by their dotted keys."""
     tree = parse_document("{}", PLACE, overrides).tree
-    keys = [override.partition("=")[0].strip() for override in overrides]
+    keys = [override_key(override) for override in overrides]
     return {key: reduce(lambda node, part: node[part], key.split("."), tree) for key in keys}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.config.yaml import Document, Place, parse_document, read_document
+from xlt_ray.config.yaml import Document, Place, as_yaml, parse_document, read_document
 from xlt_ray.errors import SpecError
 
 
@@ -197,3 +197,81 @@ def test_what_cannot_be_read_is_refused_where_it_is(
     assert (error.file, error.line) == place
     assert error.key == key
     assert says in str(error)
+
+
+def test_a_file_has_the_keys_of_its_bases_where_it_gives_none(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/root.yaml").write_text("a: {x: 1, y: {choice: [1, 2]}}\nlist: [1, 2]\n")
+    (tmp_path / "shared/middle.yaml").write_text(
+        "base: root.yaml\nb: 1\nm: {method: p, size: 3}\nn: {method: p, size: 3}\n"
+    )
+    file = tmp_path / "leaf.yaml"
+    file.write_text(
+        "base: shared/middle.yaml\na: {z: 3, y: {int: [1, 4]}}\nlist: [3]\n"
+        "m: {method: q}\nn: {method: p, steps: 4}\n"
+    )
+    document = read_document(file, ["b=2"])
+    assert document.tree == {
+        "a": {"x": 1, "y": {"int": [1, 4]}, "z": 3},
+        "list": [3],
+        "b": 2,
+        "m": {"method": "q"},
+        "n": {"method": "p", "size": 3, "steps": 4},
+    }
+    root = str(tmp_path / "shared/root.yaml")
+    assert document.place("a.x") == Place(root, 1)
+    assert document.place("a.z") == Place(str(file), 2)
+    assert document.place("a.y.choice") == Place(str(file), 2)
+    assert document.place("list.1") == Place(str(file), 3)
+    assert document.place("n.size") == Place(str(tmp_path / "shared/middle.yaml"), 4)
+    assert read_document({"base": root, "list": []}).tree["a"]["x"] == 1
+
+
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        ("back.yaml", "back.yaml:2: base: .*leaf.yaml bases on this file"),
+        ("leaf.yaml", "leaf.yaml:2: base: .*leaf.yaml bases on this file, or is it"),
+        ("bock.yaml", "leaf.yaml:2: base: no such sweep file .*bock.yaml"),
+        ("[back.yaml]", "leaf.yaml:2: base: .* is not a path"),
+        ("broken.yaml", "broken.yaml:2: is not valid YAML"),
+    ],
+)
+def test_a_base_that_cannot_be_followed_is_refused(tmp_path: Path, base: str, problem: str) -> None:
+    file = tmp_path / "leaf.yaml"
+    file.write_text(f"name: leaf\nbase: {base}\n")
+    (tmp_path / "back.yaml").write_text("a: 1\nbase: leaf.yaml\n")
+    (tmp_path / "broken.yaml").write_text("a: [\n")
+    with pytest.raises(SpecError, match=problem):
+        read_document(file)
+
+
+def test_overrides_add_and_remove() -> None:
+    text = "a: {x: 1, list: [{p: 1}]}\nb: null\n"
+    document = parsed(text, "+a.list={p: 2}", "+a.y=2", "+b=3", "~a.x")
+    assert document.tree == {"a": {"list": [{"p": 1}, {"p": 2}], "y": 2}, "b": 3}
+    assert document.place("a.list.0.p") == Place("f.yaml", 1)
+    assert document.place("a.list.1.p") == Place("command line")
+    assert parse_document(text, "f", {"~a": None, "+c": [1]}).tree == {"b": None, "c": [1]}
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("+a.x=2", "a.x: has the value 1 already"),
+        ("~a.w", "a.w: cannot be removed"),
+        ("~a.x=1", "is not an override"),
+        ("+a.x", "is not an override"),
+        ("~", "is not an override"),
+    ],
+)
+def test_overrides_that_cannot_add_or_remove_are_refused(override: str, problem: str) -> None:
+    assert problem in str(refused("a: {x: 1}", override))
+
+
+def test_what_is_written_is_read_as_the_same() -> None:
+    tree = {
+        "text": ["no", "1e-5", "010", "~", "true", "=", "<<", "a: b", "", "ünï\n", "2024-01-31"],
+        "values": [None, True, 3, 1e-5, math.inf, {}, [], {"no": {"x": [{"y": 1}]}}],
+    }
+    assert parsed(as_yaml(tree)).tree == tree
