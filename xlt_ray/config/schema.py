@@ -63,7 +63,9 @@ def sweep_schema() -> dict[str, Any]:
                 for name, schema in sections.items()
             },
         },
-        "required": ["name", "data", "model", "target", "search"],
+        # A base may hold what a file lacks.
+        "if": {"not": {"required": ["base"]}},
+        "then": {"required": ["name", "data", "model", "target", "search"]},
         "additionalProperties": False,
         "$defs": {**settings.pop("$defs"), **definitions, "distribution": _DISTRIBUTION},
     }

@@ -92,9 +92,10 @@ def test_what_an_editor_can_see_is_refused(validator: object, change: dict[str, 
 
 
 @pytest.mark.parametrize("key", ["name", "data", "model", "target", "search"])
-def test_what_is_needed_is_required(validator: object, key: str) -> None:
+def test_what_is_needed_is_required_of_a_file_without_a_base(validator: object, key: str) -> None:
     tree = {name: value for name, value in SOUND.items() if name != key}
     assert not validator.is_valid(tree)  # type: ignore[attr-defined]
+    assert validator.is_valid({**tree, "base": "other.yaml"})  # type: ignore[attr-defined]
 
 
 def test_every_key_carries_its_help() -> None:
