@@ -67,6 +67,10 @@ class Reporter:
             self._kinds.add(kind)
             note(moment)
 
+    def preparing(self, step: str) -> None: ...
+
+    def continues(self, trials: Any) -> None: ...
+
     def begun(self, view: Any) -> None:
         self._first("begun", "first actor up")
 

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     Reporter = Callable[[SweepSpec], AbstractContextManager[ProgressReporter]]
 
 
+CHECKING = "checking the sweep, its models and its data"
+"""The first step of a run; it may end with a refusal."""
+
+
 class RunResults(Results):
     """The results of a sweep that :func:`run` or :func:`resume` has just worked on."""
 
@@ -128,9 +132,10 @@ def _run(
     verify: bool,
     reporter: Reporter | None,
 ) -> RunResults:
-    from xlt_ray.sweep.runner import run as run_sweep
-
     with (reporter or _python_warnings)(spec) as shown:
+        shown.preparing(CHECKING)
+        from xlt_ray.sweep.runner import run as run_sweep
+
         summary = run_sweep(
             spec, home, shown, retry=retry, accept_changes=accept_changes, is_verified=verify
         )
@@ -318,6 +323,10 @@ def sweep_name(sweep: str | Path) -> str:
 
 class _PythonWarnings:
     """Makes the warnings of a sweep Python warnings, and shows nothing else."""
+
+    def preparing(self, step: str) -> None: ...
+
+    def continues(self, trials: Sequence[TrialView]) -> None: ...
 
     def begun(self, view: TrialView) -> None: ...
 

@@ -7,29 +7,70 @@ Commands import heavy libraries when they run, so that help and errors appear at
 from __future__ import annotations
 
 import errno
+import inspect
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from xlt_ray.cli import change, cluster, disk, export, prepare, reports, run, show
 from xlt_ray.errors import XltError
 
+
+def without_types(params: list[Any]) -> list[Any]:
+    """Parameters whose flags are shown without a type, as they take no value."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
+class Command(TyperCommand):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    def get_params(self, ctx: Any) -> list[Any]:
+        return without_types(super().get_params(ctx))
+
+
+def help_text(documented: Callable[..., object]) -> str:
+    """The docstring of a command with a line for each paragraph, which the terminal breaks; the
+    examples keep their lines."""
+    paragraphs = inspect.cleandoc(documented.__doc__ or "").split("\n\n")
+    joined = (
+        text if text.startswith("[dim]") else " ".join(text.split("\n")) for text in paragraphs
+    )
+    return "\n\n".join(joined)
+
+
 app = typer.Typer(
+    cls=Group,
     name="xlt",
     help="Hyperparameter sweeps for zero-shot cross-lingual transfer.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
 COMMANDS = {
     "Run": (run.run, run.resume, run.worker, run.stage, reports.confirm, cluster.submit),
     "Change": (change.stop, change.pause, change.clone, change.set_),
     "Look": (
-        *(show.status, show.trials, cluster.logs, reports.report, reports.compare, show.ui),
+        *(
+            show.status,
+            show.trials,
+            show.scores,
+            cluster.logs,
+            reports.report,
+            reports.compare,
+            show.ui,
+        ),
         *(export.export, export.predict, disk.gc, disk.rm),
     ),
     "Prepare": (
@@ -39,7 +80,12 @@ COMMANDS = {
 }
 for panel, commands in COMMANDS.items():
     for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+        app.command(
+            command.__name__.rstrip("_"),
+            cls=Command,
+            help=help_text(command),
+            rich_help_panel=panel,
+        )(command)
 
 
 def _print_version(is_given: bool) -> None:
@@ -55,7 +101,10 @@ def _before_any_command(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from xlt_ray.ledger import Ledger, Request
 
 TrialOption = Annotated[int, typer.Option("--trial", metavar="N", help="The number of a trial.")]
-ChangesArgument = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...")]
+ChangesArgument = Annotated[list[str], typer.Argument(metavar="KEY=VALUE")]
 
 
 def stop(name: NameArgument, trial: TrialOption) -> None:

@@ -38,7 +38,7 @@ STATES = {"ok": "ok", "note": "warning", "wrong": "error"}
 def doctor(
     sweep: Annotated[
         str | None,
-        typer.Argument(metavar="[SWEEP]", help="A sweep file or name: check its own places, too."),
+        typer.Argument(metavar="SWEEP", help="A sweep file or name: check its own places, too."),
     ] = None,
     overrides: OverridesArgument = None,
     address: AddressOption = None,
@@ -120,7 +120,7 @@ def logs(
     name: NameArgument,
     trial: Annotated[
         int | None,
-        typer.Argument(metavar="[TRIAL]", help="One trial; by default, all that failed."),
+        typer.Argument(metavar="TRIAL", help="One trial; by default, all that failed."),
     ] = None,
     address: AddressOption = None,
     follow: Annotated[

@@ -27,6 +27,9 @@ from xlt_ray.store.record import Score
 from xlt_ray.store.store import StageStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from xlt_ray.report.tables import Cell, LanguageTable
     from xlt_ray.sweep.forecast import Forecast
     from xlt_ray.sweep.plan import Divergence, Plan
 
@@ -125,6 +128,32 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
         "commit": record.made_by.get("commit", "") if record else "",
         "versions": record.made_by.get("versions", {}) if record else {},
     }
+
+
+def score_rows(tables: Iterable[LanguageTable]) -> list[Row]:
+    """Test scores of configurations, the best of a task first; ``interval`` is None of one seed."""
+    return [
+        {
+            "task": table.task,
+            "metric": table.metric,
+            "source_language": table.source_language,
+            "configuration": row.configuration,
+            "params": dict(row.parameters),
+            "seeds": row.num_seeds,
+            "languages": {code: _cell_row(cell) for code, cell in row.cells.items()},
+            "mean": _cell_row(row.mean),
+            "mean_without_source": _cell_row(row.mean_without_source),
+            "groups": {title: _cell_row(cell) for title, cell in row.groups.items()},
+            "supervision": row.supervision,
+        }
+        for table in tables
+        for row in table.rows
+        if row.trials
+    ]
+
+
+def _cell_row(cell: Cell | None) -> Row | None:
+    return None if cell is None else {"mean": cell.mean, "interval": cell.interval}
 
 
 def plan_row(plan: Plan) -> Row:

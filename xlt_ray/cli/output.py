@@ -12,12 +12,21 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
+LOG_WIDTH = 120
+"""Columns of a table in a log or pipe, if it can leave columns out."""
+
 
 def print_wide(shown: RenderableType) -> None:
     """Print a table or tree as wide as the terminal, or with 240 columns in a log or pipe, where
     nothing is cut. Brackets in values are not markup."""
     console = Console(markup=False)
     (console if console.is_terminal else Console(width=240, markup=False)).print(shown)
+
+
+def width_of_output() -> int:
+    """Columns of the terminal, or those that a table in a log should keep to."""
+    console = Console()
+    return console.width if console.is_terminal else LOG_WIDTH
 
 
 def print_table(

@@ -1,21 +1,20 @@
-"""Live progress of a sweep: a table in a terminal, plain lines anywhere else."""
+"""Progress of a running sweep: a live view in a terminal, plain lines in a log, or JSON lines."""
 
 from __future__ import annotations
 
-import heapq
+import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from xlt_ray.config.supervision import ZERO_SHOT
+from xlt_ray.api import CHECKING
+from xlt_ray.cli.live_view import live_view, overall
+from xlt_ray.cli.snapshot import SweepProgress
 from xlt_ray.redact import redacted
 from xlt_ray.report.labels import parameter_names, value_label
 
@@ -26,124 +25,172 @@ if TYPE_CHECKING:
     from xlt_ray.sweep.tasks import ProgressReporter, Report
     from xlt_ray.training.events import Event
 
-SHOWN = 12
-"""Rows of the live table: running trials, then the latest finished ones."""
-LOG_SHOWN = 12
-"""Lines of a failed trial's log in the summary."""
-NUMBERS_SHOWN = 20
-"""Most trials that the summary names for one cause of failure."""
 AGAIN_S = 120.0
 """A log has a line about each trial at least this often."""
-TIMED_S = 600.0
-"""A log says this often how long the sweep still takes."""
+OVERALL_S = 600.0
+"""A log has a line about the sweep this often."""
+TICK_S = 10.0
+"""JSON lines say this often how far a trial is in a stage."""
+
+
+@contextmanager
+def json_lines(_: SweepSpec) -> Iterator[ProgressReporter]:
+    """A line of JSON for every event; a ``reporter`` for :func:`xlt_ray.run`."""
+    yield JsonReporter()
 
 
 @contextmanager
 def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
-    """A table in a terminal, plain lines elsewhere; a ``reporter`` for :func:`xlt_ray.run`."""
+    """A live view in a terminal, plain lines elsewhere; a ``reporter`` for :func:`xlt_ray.run`."""
     console = Console()
-    metric = sweep.settings.objective.metric
     if not console.is_terminal:
-        yield LineReporter(metric)
+        yield LineReporter(sweep)
         return
-    table = TableReporter(sweep, metric, console)
-    with Live(get_renderable=table.render, console=console, refresh_per_second=2):
-        yield table
+    reporter = LiveReporter(sweep, console)
+
+    def view() -> Any:
+        return live_view(reporter.snapshot(), *console.size)
+
+    with Live(get_renderable=view, console=console, refresh_per_second=2):
+        yield reporter
 
 
-class LineReporter:
-    """Prints a line for every event of a trial, and its progress every two minutes."""
+class LiveReporter(SweepProgress):
+    """Keeps what the live view shows; warnings stay above it."""
 
-    def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._metric = metric
-        self._clock = clock
+    def __init__(self, sweep: SweepSpec, console: Console) -> None:
+        super().__init__(sweep)
+        self._console = console
+
+    def warned(self, message: str) -> None:
+        self._console.print(Text(f"warning: {redacted(message)}", "yellow"))
+
+
+class LineReporter(SweepProgress):
+    """Prints a line for every event of a trial, its progress every two minutes, and that of the
+    sweep every ten."""
+
+    def __init__(self, sweep: SweepSpec, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(sweep, clock)
         self._printed: dict[int, tuple[str, float]] = {}
         """The last line about a running trial, and when it was printed."""
-        self._timed_s = -TIMED_S
+        self._overall_s = -OVERALL_S
+
+    def preparing(self, step: str) -> None:
+        super().preparing(step)
+        # In a log, a sweep that is refused has its refusal and nothing else.
+        if step != CHECKING:
+            _echo(step)
 
     def begun(self, view: TrialView) -> None:
+        super().begun(view)
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
         self._print(view.number, f"begins{again}: {described(view)}")
 
     def reported(self, view: TrialView, report: Report) -> None:
-        line = sentence(report, self._metric)
+        super().reported(view, report)
+        line = sentence(report, self.metric)
         last, printed_s = self._printed.get(view.number, ("", -AGAIN_S))
         is_repeated = report.kind == "ticked" or line == last
-        if line and not (is_repeated and self._clock() - printed_s < AGAIN_S):
+        if line and not (is_repeated and self.clock() - printed_s < AGAIN_S):
             self._print(view.number, line)
 
     def finished(self, view: TrialView) -> None:
+        super().finished(view)
         self._print(view.number, outcome(view))
         del self._printed[view.number]
 
     def timed(self, line: str) -> None:
-        if line and self._clock() - self._timed_s >= TIMED_S:
-            self._timed_s = self._clock()
-            _echo(line)
-
-    def _print(self, number: int, line: str) -> None:
-        _echo(f"trial {number} {line}")
-        self._printed[number] = line, self._clock()
+        super().timed(line)
+        if self.clock() - self._overall_s >= OVERALL_S:
+            self._overall_s = self.clock()
+            snapshot = self.snapshot()
+            ended = f"{snapshot.num_ended} of {snapshot.num_trials} trials ended"
+            _echo(f"{ended}, {overall(snapshot)}")
 
     def warned(self, message: str) -> None:
         _echo(f"warning: {redacted(message)}")
 
+    def _print(self, number: int, line: str) -> None:
+        _echo(f"trial {number} {line}")
+        self._printed[number] = line, self.clock()
 
-class TableReporter:
-    """A table of the running and the latest trials, rewritten in place."""
 
-    def __init__(self, sweep: SweepSpec, metric: str, console: Console) -> None:
-        self._console = console
-        self._name = sweep.name
-        self._most = sweep.settings.search.most_trials
-        self._metric = metric
-        self._running: dict[int, tuple[TrialView, str]] = {}
-        """Trials by number, and what each does."""
-        self._latest: deque[TrialView] = deque(maxlen=SHOWN)
-        self._num_ended = 0
-        self._time_left = ""
+class JsonReporter:
+    """Prints a JSON object for every event, on a line; docs/running.md lists their keys."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._ticked_s: dict[int, float] = {}
+
+    def preparing(self, step: str) -> None:
+        if step != CHECKING:
+            self._print("preparing", step=step)
+
+    def continues(self, trials: Sequence[TrialView]) -> None: ...
 
     def begun(self, view: TrialView) -> None:
-        self._running[view.number] = view, "begins"
+        self._print(
+            "begun",
+            trial=view.number,
+            params=dict(view.assignment),
+            seed=view.seed,
+            attempt=view.attempts,
+        )
 
     def reported(self, view: TrialView, report: Report) -> None:
-        _, last = self._running.get(view.number, (view, ""))
-        self._running[view.number] = view, sentence(report, self._metric) or last
+        number = view.number
+        if report.kind == "ticked":
+            if self._clock() - self._ticked_s.get(number, 0.0) < TICK_S:
+                return
+            self._ticked_s[number] = self._clock()
+        fields: dict[str, Any] = {"trial": number, "stage": report.stage}
+        if report.total_examples:
+            fields |= {"examples": report.examples, "total_examples": report.total_examples}
+        if report.metrics is not None:
+            fields |= {"metrics": dict(report.metrics)}
+        if report.finished_stage is not None:
+            stage = report.finished_stage
+            fields |= {"key": stage.key, "reused": stage.reused, "seconds": stage.seconds}
+        for name in ("holder", "cause", "message", "remedy"):
+            if value := getattr(report, name):
+                fields[name] = value
+        self._print(report.kind, **fields)
 
     def finished(self, view: TrialView) -> None:
-        self._running.pop(view.number, None)
-        self._latest.append(view)
-        self._num_ended += 1
+        failed = {"cause": view.cause, "message": view.message} if view.cause else {}
+        self._print(
+            "ended", trial=view.number, state=view.state, objective=view.objective, **failed
+        )
 
     def timed(self, line: str) -> None:
-        self._time_left = line
+        self._print("time", text=line)
 
     def warned(self, message: str) -> None:
-        # Above the table, and it stays there.
-        self._console.print(Text(f"warning: {redacted(message)}", "yellow"))
+        self._print("warning", text=message)
 
-    def render(self) -> Table:
-        """The table as it stands."""
-        # Another thread draws the table while trials begin and end.
-        running = heapq.nlargest(SHOWN, self._running.copy().items())
-        ended = sorted(self._latest, key=lambda view: -view.number)[: SHOWN - len(running)]
-        table = Table(
-            title=f"{self._name}: {self._num_ended} trials ended in this run, "
-            f"at most {self._most} in all" + f"; {self._time_left}" * bool(self._time_left),
-            title_justify="left",
-            expand=True,
+    def summarized(self, summary: SweepSummary) -> None:
+        """The last line: what this run did."""
+        best = summary.best
+        self._print(
+            "summary",
+            is_finished=summary.is_finished,
+            stopped_by=summary.stopped_by,
+            new_stages=summary.num_new_stages,
+            examples=summary.num_examples,
+            failed=[view.number for view in summary.failed],
+            best=best
+            and {
+                "configuration": best.configuration,
+                "objective": best.objective,
+                "seeds": best.num_seeds,
+                "params": dict(best.trial.assignment),
+            },
         )
-        table.add_column("trial", justify="right", no_wrap=True)
-        table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
-        table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
-        for number, (view, doing) in running:
-            # Text, because brackets in a path or a message are not markup.
-            table.add_row(str(number), Text(described(view)), Text(doing))
-        for view in ended:
-            style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
-            cells = map(Text, (str(view.number), described(view), outcome(view)))
-            table.add_row(*cells, style=style)
-        return table
+
+    def _print(self, event: str, **fields: Any) -> None:
+        line = redacted({"time": round(self._clock(), 3), "event": event, **fields})
+        print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def described(view: TrialView) -> str:
@@ -190,87 +237,6 @@ def outcome(view: TrialView) -> str:
         step, value = view.curve[-1]
         return f"{how} at {step} examples: {value:.4f}"
     return f"failed: {view.cause}: {view.message}"
-
-
-def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
-    """Print what a run did, its best result, and which commands come next."""
-    from xlt_ray.ledger import STANDINGS, front_of, mixed_facts, standings
-
-    states = [*standings(summary.trials).values()]
-    has_trained = summary.num_new_stages or summary.num_stopped_early
-    had_all = summary.is_finished and not (has_trained or summary.failed)
-    early = summary.num_stopped_early
-    counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
-    typer.echo(f"\n{sweep.name}: {counts or 'no trials'}")
-    typer.echo(
-        f"this run made {summary.num_new_stages} new stages, trained on "
-        f"{summary.num_examples} examples"
-        + (f", and stopped {early} trial{'s' * (early > 1)} early" if early else "")
-        + (": everything was in the store" if had_all else "")
-    )
-    if summary.made_by_others:
-        typer.echo(f"note: {summary.made_by_others}")
-    if summary.best is not None:
-        best = summary.best
-        over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
-        typer.echo(
-            f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
-            f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
-            + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
-        )
-        for point in front_of(summary.trials, sweep.resolved()):
-            typer.echo(f"Pareto front: {point}")
-        if mixed := mixed_facts(summary.trials):
-            typer.echo(f"warning: {mixed}")
-    elif any(trial.violated for trial in summary.trials):
-        typer.echo(
-            "no configuration keeps all constraints, so none is selected; relax them in a sweep of "
-            "another name, which reuses the trainings, or name a trial: "
-            f"xlt export {sweep.name} DIR --trial N"
-        )
-    if summary.is_whole_space and summary.is_finished:
-        num_tried = len({trial.configuration for trial in summary.trials})
-        typer.echo(
-            f"all {num_tried} configurations of the space were tried; search.trials is "
-            f"{sweep.settings.search.trials}"
-        )
-    if summary.stopped_by:
-        typer.echo(f"ended early: {summary.stopped_by}")
-    for line in describe_failures(sweep.name, summary.failed):
-        typer.echo(line)
-    if not (summary.is_finished or summary.is_out_of_budget):
-        typer.echo(f"not finished; continue: xlt resume {sweep.name}")
-    else:
-        commands = (f"xlt {verb} {sweep.name}" for verb in ("report", "trials", "ui"))
-        typer.echo(f"next: {', '.join(commands)}")
-
-
-def describe_failures(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
-    """Lines about failed trials, the most frequent cause first, with the message and log of the
-    most frequent failure and the command that runs them again."""
-    from xlt_ray.ledger import by_cause, retry_command
-
-    if not failed:
-        return
-    yield f"{len(failed)} failed:"
-    causes = by_cause(failed)
-    for cause, alike in causes.items():
-        view, num = _typical(alike), len(alike)
-        numbers = ", ".join(str(trial.number) for trial in alike[:NUMBERS_SHOWN])
-        more = f" and {num - NUMBERS_SHOWN} more" if num > NUMBERS_SHOWN else ""
-        yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
-        yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
-        if len(causes) > 1:
-            yield f"    run these again: {retry_command(name, cause)}"
-    yield f"run them again: xlt resume {name} --failed"
-
-
-def _typical(views: Sequence[TrialView]) -> TrialView:
-    """The first trial with the most frequent failure."""
-    from xlt_ray.sweep.failures import bug_signature
-
-    signatures = [bug_signature(view.message, view.log) for view in views]
-    return views[signatures.index(max(signatures, key=signatures.count))]
 
 
 def echo_event(event: Event, *, with_scores: bool = True) -> None:

@@ -41,7 +41,8 @@ def confirm(
     [dim]xlt confirm quickstart --seeds 6[/]
     [dim]xlt confirm quickstart --seeds 6 --top 3 resources.workers=2[/]
     """
-    from xlt_ray.cli.progress import echo_summary, reporter_for
+    from xlt_ray.cli.progress import reporter_for
+    from xlt_ray.cli.summary import echo_summary
     from xlt_ray.ledger import load_ledger, sweep_of_ledger
     from xlt_ray.report.confirmation import confirmation_of, winners
     from xlt_ray.report.results import Results

@@ -9,6 +9,7 @@ import typer
 from xlt_ray import api
 from xlt_ray.cli.arguments import (
     AcceptOption,
+    JsonLinesOption,
     NameArgument,
     OverridesArgument,
     SweepArgument,
@@ -23,6 +24,7 @@ def run(
     overrides: OverridesArgument = None,
     accept_changes: AcceptOption = False,
     verify: VerifyOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Start a sweep, or continue it where it stopped.
 
@@ -32,7 +34,7 @@ def run(
     [dim]xlt run sweeps/quickstart.yaml[/]
     [dim]xlt run sweeps/generalized.yaml data.root=data model.name=xlm-roberta-base[/]
     """
-    from xlt_ray.cli.progress import reporter_for
+    from xlt_ray.cli.progress import json_lines, reporter_for
 
     end_with(
         api.run(
@@ -40,8 +42,9 @@ def run(
             overrides or (),
             accept_changes=accept_changes,
             verify=verify,
-            reporter=reporter_for,
-        )
+            reporter=json_lines if as_json else reporter_for,
+        ),
+        as_json=as_json,
     )
 
 
@@ -65,6 +68,7 @@ def resume(
     ] = 0,
     accept_changes: AcceptOption = False,
     verify: VerifyOption = False,
+    as_json: JsonLinesOption = False,
 ) -> None:
     """Continue a sweep of this home by its name.
 
@@ -74,7 +78,7 @@ def resume(
     [dim]xlt resume quickstart --trial 17[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.cli.progress import reporter_for
+    from xlt_ray.cli.progress import json_lines, reporter_for
 
     end_with(
         api.resume(
@@ -85,8 +89,9 @@ def resume(
             more=more,
             accept_changes=accept_changes,
             verify=verify,
-            reporter=reporter_for,
-        )
+            reporter=json_lines if as_json else reporter_for,
+        ),
+        as_json=as_json,
     )
 
 
@@ -157,11 +162,16 @@ def worker(sweep: SweepArgument, overrides: OverridesArgument = None) -> None:
         raise typer.Exit(128 + received[0] if received else 1)
 
 
-def end_with(results: api.RunResults) -> None:
+def end_with(results: api.RunResults, *, as_json: bool = False) -> None:
     """Print what a run did; exit code 1 where trials failed or the sweep is not finished."""
-    from xlt_ray.cli.progress import echo_summary
+    from xlt_ray.cli.progress import JsonReporter
+    from xlt_ray.cli.summary import echo_scores, echo_summary
 
     summary = results.summary
-    echo_summary(results.spec, summary)
+    if as_json:
+        JsonReporter().summarized(summary)
+    else:
+        echo_scores(results)
+        echo_summary(results.spec, summary)
     if summary.failed or not (summary.is_finished or summary.is_out_of_budget):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""``xlt status``, ``xlt trials``, ``xlt ui``: the state of sweeps."""
+"""``xlt status``, ``xlt trials``, ``xlt scores``, ``xlt ui``: state and scores of sweeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEGEND = "✓ made by this trial, ↺3 reused from trial 3, ↺other/3 from tria
 
 def status(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One sweep; by default, all of the home.")
+        str | None, typer.Argument(metavar="NAME", help="One sweep; by default, all of the home.")
     ] = None,
     as_json: JsonOption = False,
     address: AddressOption = None,
@@ -153,6 +153,52 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     )
 
 
+def scores(
+    name: NameArgument,
+    trial: Annotated[
+        int | None, typer.Option(metavar="N", help="Show this trial, with every metric.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Scores by language: of all configurations, and of the best one language by language.
+
+    [dim]xlt scores quickstart[/]
+    [dim]xlt scores quickstart --trial 3[/]
+    """
+    from xlt_ray.cli.listings import score_rows, trial_row
+    from xlt_ray.cli.scores import print_configurations, print_languages, print_trial
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.results import Results
+    from xlt_ray.report.tables import known_groupings, tables_of
+    from xlt_ray.store.store import StageStore
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, api.sweep_name(name))
+    if trial is not None:
+        view = ledger.trial(trial)
+        store = StageStore(home.store_of(ledger.sweep))
+        row = trial_row(view, store, ledger.name, ledger.standings()[trial])
+        if as_json:
+            print_json(row)
+        elif row["scores"]:
+            print_trial(row)
+        else:
+            typer.echo(f"trial {trial} has no scores: {row['state']}")
+        return
+    tables = tables_of(Results(home, ledger.name).snapshot, known_groupings)
+    if as_json:
+        print_json(score_rows(tables))
+        return
+    if not any(table.rows for table in tables):
+        typer.echo("no trial has been scored yet")
+    for table in tables:
+        print_configurations(table)
+        if table.rows and table.rows[0].trials:
+            typer.echo()
+            print_languages(table, table.rows[0])
+            typer.echo()
+
+
 def _notes(row: dict[str, Any]) -> str:
     """What people did to a trial, why it failed, violated constraints, languages with nearly one
     prediction for all items, and those where ``max_length`` cuts more than one example in a
@@ -174,7 +220,7 @@ def _notes(row: dict[str, Any]) -> str:
 def ui(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="The sweep to open; by default, all of the home."),
+        typer.Argument(metavar="NAME", help="The sweep to open; by default, all of the home."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; by default, this machine only.")

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ByteSize,
     ConfigDict,
@@ -331,6 +333,33 @@ class Places(ConfigModel):
     """MLflow tracking URI; by default SQLite in the home."""
 
 
+def is_url(text: str) -> bool:
+    """Whether a destination is a URL, and not a command.
+
+    >>> is_url("https://ntfy.sh/my-sweeps"), is_url("mail -s done ada@example.org")
+    (True, False)
+    """
+    return text.lower().startswith(("http://", "https://"))
+
+
+def _one_or_several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _destination(text: str) -> str:
+    scheme = text.partition("://")[0]
+    if not text.strip():
+        raise ValueError("is empty; write a URL or a command")
+    if is_url(text) and not urlsplit(text).netloc:
+        raise ValueError(f"{text} names no server")
+    if scheme.isalnum() and scheme != text and not is_url(text):
+        raise ValueError(f"{scheme}:// cannot get a POST; write http:// or https://, or a command")
+    return text
+
+
+Destination = Annotated[str, AfterValidator(_destination)]
+
+
 class Settings(ConfigModel):
     """The part of a sweep file that is not searched over."""
 
@@ -352,6 +381,9 @@ class Settings(ConfigModel):
     failures: Failures = Failures()
     store: Store = Store()
     places: Places = Places()
+    notify: Annotated[tuple[Destination, ...], BeforeValidator(_one_or_several)] = ()
+    """URLs that get a JSON POST, and commands of the shell, at the first failure of each cause, at
+    the end and when the budget is used up. $NAME is a variable of the driver's environment."""
 
     @field_validator("name", mode="before")
     @classmethod

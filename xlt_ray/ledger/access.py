@@ -138,7 +138,7 @@ def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
 
 
 MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
-              "progress", "failures", "store", "places",
+              "progress", "failures", "store", "places", "notify",
               "space.data.root", "space.data.texts", "space.data.cache",
               "space.data.revisions")  # fmt: skip
 """Keys that may change when a sweep is continued; ``resources.precision`` may not.

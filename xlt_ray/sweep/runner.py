@@ -38,10 +38,12 @@ from xlt_ray.ledger import (
 )
 from xlt_ray.ledger.access import sole_driver
 from xlt_ray.ledger.requests import MAY_SET
+from xlt_ray.redact import redacted
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.capacity import Capacity, Concurrency, cluster_capacity, demands_of, node_names
 from xlt_ray.sweep.failures import ProcessFailures, cause_of, find_ledger_error, is_disk_full
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
+from xlt_ray.sweep.notify import Notifier, end_notice
 from xlt_ray.sweep.ray_connection import connect, stoppable
 from xlt_ray.sweep.read_facts import facts_of, refuse_faulty, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
@@ -77,6 +79,8 @@ class SweepSummary:
     """Trials that this call stopped early."""
     made_by_others: str = ""
     """Which of the stages that this call reused were made by other versions of the libraries."""
+    is_paused: bool = False
+    """Whether ``xlt pause`` ended this call."""
     is_whole_space: bool = False
     """Whether all configurations of the space were tried, though ``search.trials`` is larger."""
 
@@ -154,19 +158,29 @@ def run(
         missing_evaluations = MissingEvaluations(
             planner, home, ledger, store, reporter, is_verified=is_verified
         )
+        reporter.continues(ledger.trials())
         tracker = Tracker(home, sweep.name, sweep.settings.places.tracking, ledger.identity)
+        reporter.preparing(f"MLflow at {redacted(tracker.uri)}")
         snapshot, config = LedgerSnapshot.of(ledger), sweep.resolved()
         sync = stack.enter_context(
             MlflowSync(tracker, store, snapshot, config, planner.config_and_path)
         )
-        scheduler = TrialScheduler(sweep, facts, home, ledger, store, sync, reporter, confirm)
+        notifier = Notifier(sweep, ledger, reporter.warned)
+        scheduler = TrialScheduler(
+            sweep, facts, home, ledger, store, sync, reporter, confirm, notifier
+        )
         process_failures = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
         if ledger.study.user_attrs.get(LEFT_NODES):
             ledger.note(LEFT_NODES, [])
         try:
             with suppress(KeyboardInterrupt):
                 if not (missing_evaluations.is_done and scheduler.is_done):
+                    place = os.environ.get("RAY_ADDRESS")
+                    reporter.preparing(
+                        f"joining Ray at {place}" if place else "starting Ray on this machine"
+                    )
                     connect(reporter.warned)
+                    reporter.preparing("starting the first trials")
                 # The thread of ``sync`` has opened it meanwhile.
                 sync.wait_until_open()
                 if not missing_evaluations.is_done:
@@ -188,7 +202,7 @@ def run(
         new_stages = {**missing_evaluations.new_stages, **scheduler.new_stages}
         best = ledger.best()
         path = () if best is None else planner.config_and_path(best.trial)[1]
-        return SweepSummary(
+        summary = SweepSummary(
             trials=tuple(ledger.trials()),
             best=best,
             supervision=supervision_label(path[-1].settings) if path else "",
@@ -199,8 +213,13 @@ def run(
             stopped_by=missing_evaluations.complaint or scheduler.reason_to_end,
             num_stopped_early=len(scheduler.stopped_early),
             made_by_others=made_by_others(scheduler.reused_from.values()),
+            is_paused=scheduler.is_paused,
             is_whole_space=ledger.is_exhausted,
         )
+        if (notice := end_notice(scheduler.sweep, summary)) is not None:
+            notifier(notice)
+        notifier.close()
+        return summary
 
 
 def make_alone(

@@ -28,6 +28,7 @@ from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.budget import BudgetTracker, shown_duration
 from xlt_ray.sweep.failures import PERMANENT, RepeatedFailures, bug_signature, reason_to_stop
 from xlt_ray.sweep.measured import measured
+from xlt_ray.sweep.notify import Notice, failure_notice
 from xlt_ray.sweep.quota import QuotaManager
 from xlt_ray.sweep.tasks import (
     Planner,
@@ -201,9 +202,10 @@ class TrialScheduler:
         sync: MlflowSync,
         reporter: ProgressReporter,
         confirm_ownership: Callable[[], object] = lambda: None,
+        notify: Callable[[Notice], object] = lambda _: None,
     ) -> None:
         """``confirm_ownership`` is called before every write; it raises if another driver has taken
-        over the sweep."""
+        over the sweep. ``notify`` tells people of failures."""
         self.sweep = sweep
         self.facts = facts
         self.home = home
@@ -213,6 +215,7 @@ class TrialScheduler:
         self.reporter = reporter
         self._is_stored = patient(store.__contains__, reporter.warned)
         self._confirm_ownership = confirm_ownership
+        self._notify = notify
         self._planner = Planner(sweep, facts)
         ledger.examples_of = self._planner.examples
         self.stopped_early: set[int] = set()
@@ -243,7 +246,8 @@ class TrialScheduler:
         self._halving = halving_of(sweep, facts)
         self._budget = BudgetTracker(ledger, self._planner)
         self._read_requests_s = -math.inf
-        self._is_paused = False
+        self.is_paused = False
+        """Whether a person has ended this run."""
         self._to_stop = {request.trial for request in ledger.by_hand if request.kind == "stop"}
         """Numbers of trials that people have stopped."""
         self._end_stopped()
@@ -460,7 +464,7 @@ class TrialScheduler:
                 "the budget is used up: running trials save their progress and end"
             )
         self._is_cut = is_cut
-        if is_cut or self._is_paused:
+        if is_cut or self.is_paused:
             self._leaving.add(number)
         return self.keeps_progress(number)
 
@@ -577,6 +581,8 @@ class TrialScheduler:
             self._show(task, cast(Standing, view.state))
         self._read_replies()
         self.reporter.finished(view)
+        if view.state == "failed":
+            self._notify(failure_notice(self.sweep.name, view))
 
     def close(self, *, is_finished: bool) -> None:
         """End this run of the sweep; its next run continues the running trials.
@@ -616,7 +622,7 @@ class TrialScheduler:
             if request.driver != self.ledger.driver:
                 return "another driver ran the sweep"
             accept(self.ledger, request)
-            self._is_paused = True
+            self.is_paused = True
             self.stopped_by = "paused by hand; the same command goes on"
         elif request.kind == "stop":
             if request.trial not in self.ledger.unfinished():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -156,6 +156,12 @@ class Report:
 
 class ProgressReporter(Protocol):
     """Shows a running sweep to its user; its methods return at once."""
+
+    def preparing(self, step: str) -> None:
+        """What the driver does until the first trial begins, in a few words."""
+
+    def continues(self, trials: Sequence[TrialView]) -> None:
+        """The trials that the ledger has before this run."""
 
     def begun(self, view: TrialView) -> None: ...
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from xlt_ray.cli.output import print_table
-from xlt_ray.cli.progress import (
-    SHOWN,
-    LineReporter,
-    TableReporter,
-    describe_failures,
-    described,
-    echo_event,
-    echo_summary,
-    sentence,
-)
+from xlt_ray.cli.progress import JsonReporter, LineReporter, described, echo_event, sentence
+from xlt_ray.cli.summary import describe_failures, echo_summary
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.ledger import TrialView
 from xlt_ray.store.record import Score, StageRecord
@@ -135,19 +127,22 @@ def test_the_bug_that_most_trials_met_is_the_one_that_is_shown() -> None:
     ],
 )  # fmt: skip
 def test_one_line_tells_why_a_trial_is_tried_again(
-    report: Report, says: str, capsys: pytest.CaptureFixture[str]
+    sweep: SweepSpec, report: Report, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sentence(report, "accuracy") == says
-    LineReporter("accuracy").reported(replace(VIEW, number=5), report)
+    LineReporter(sweep).reported(replace(VIEW, number=5), report)
     assert capsys.readouterr().out.count("\n") == bool(says)
 
 
-def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFixture[str]) -> None:
-    seconds = iter(range(1, 1000))
-    board = LineReporter("accuracy", clock=lambda: float(next(seconds)))
+def test_a_log_hears_of_a_long_stage_every_two_minutes(
+    sweep: SweepSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    board = LineReporter(sweep, clock=lambda: now[0])
     board.begun(VIEW)
     capsys.readouterr()
     for examples in range(300):
+        now[0] += 1
         board.reported(VIEW, Report("ticked", stage="align", examples=examples, total_examples=900))
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" ")[2] for line in lines] == [
@@ -155,39 +150,38 @@ def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFix
     ]  # fmt: skip
 
 
-def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
-    board = LineReporter("accuracy", clock=lambda: 0.0)
+def test_a_log_hears_once_what_a_trial_waits_for(
+    sweep: SweepSpec, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = LineReporter(sweep, clock=lambda: 0.0)
     for holder in ("trial 3 of a", "trial 3 of a", "trial 4 of a", "trial 4 of a"):
         board.reported(VIEW, Report("waiting", stage="target", holder=holder))
     board.finished(VIEW)
     assert capsys.readouterr().out.count("waits for") == 2
 
 
-def test_the_table_shows_those_that_run_then_the_latest_that_ended(sweep: SweepSpec) -> None:
-    board = TableReporter(sweep, "accuracy", Console())
-    for number in range(200):
-        board.begun(replace(VIEW, number=number, state="running"))
-        if number != 3:
-            board.finished(failed(number, "oom"))
-    console = Console(width=120)
-    with console.capture() as shown:
-        console.print(board.render())
-    lines = shown.get().splitlines()
-    assert "199 trials ended in this run, at most 500 in all" in lines[0]
-    numbers = [int(line.split()[1]) for line in lines if "seed=" in line]
-    assert numbers == [3, *range(199, 200 - SHOWN, -1)]
-
-
-def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(sweep: SweepSpec) -> None:
-    console = Console(width=160)
-    board = TableReporter(sweep, "accuracy", console)
-    board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
-    board.finished(failed(2, "bug", message="no file [/tmp/x]"))
-    with console.capture() as shown:
-        board.warned("MLflow is away [/now]")
-        console.print(board.render())
-    for part in ("model=[/here]/[bold]m", "no file [/tmp/x]", "MLflow is away [/now]"):
-        assert part in shown.get()
+def test_json_lines_say_what_happens_and_ticks_only_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [1000.0]
+    board = JsonReporter(clock=lambda: now[0])
+    board.preparing("starting Ray on this machine")
+    board.begun(replace(VIEW, assignment={"model": "a"}, state="running"))
+    for examples in range(25):
+        now[0] += 1
+        board.reported(VIEW, Report("ticked", stage="align", examples=examples, total_examples=25))
+    board.warned("MLflow rejected password=s3cret")
+    board.finished(failed(0, "oom"))
+    board.summarized(SweepSummary((VIEW,), None, 2, 50, True, False))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "preparing", "begun", *["ticked"] * 3, "warning", "ended", "summary",
+    ]  # fmt: skip
+    assert lines[1]["params"] == {"model": "a"}
+    assert [line["examples"] for line in lines[2:5]] == [0, 10, 20]
+    assert lines[5]["text"] == "MLflow rejected password=***"
+    assert (lines[6]["trial"], lines[6]["cause"]) == (0, "oom")
+    assert (lines[7]["failed"], lines[7]["best"]) == ([0], None)
 
 
 def test_parameters_whose_paths_end_alike_are_distinguished() -> None:

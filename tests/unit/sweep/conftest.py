@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.notify import Notifier
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.tasks import Report, TrialTask
 from xlt_ray.tracking import LedgerSnapshot, TrialSnapshot
@@ -87,6 +88,12 @@ class RecordingReporter:
 
     lines: list[tuple[str, int, str]] = field(default_factory=list)
 
+    def preparing(self, step: str) -> None:
+        self.lines.append(("preparing", -1, step))
+
+    def continues(self, trials: Sequence[TrialView]) -> None:
+        self.lines.append(("continues", -1, str(len(trials))))
+
     def begun(self, view: TrialView) -> None:
         self.lines.append(("begun", view.number, view.state))
 
@@ -125,9 +132,10 @@ class Driver:
     def restart(self) -> None:
         """A new driver, at first or after the last one died."""
         self.ledger = open_ledger(self.home, self.sweep)
+        self.notifier = Notifier(self.sweep, self.ledger, self.reporter.warned)
         self.scheduler = TrialScheduler(
             self.sweep, self.facts, self.home, self.ledger, self.store,
-            self.sync, self.reporter,  # type: ignore[arg-type]
+            self.sync, self.reporter, notify=self.notifier,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def next(self) -> TrialTask:
