@@ -172,7 +172,7 @@ def report(
         )  # fmt: skip
     if as_text:
         from xlt_ray.report.frames import read_snapshot
-        from xlt_ray.report.text import report_text
+        from xlt_ray.report.text_report import report_text
 
         typer.echo(report_text(read_snapshot(ledger, store)))
         return

@@ -183,7 +183,7 @@ def test_a_grid_turns_its_last_parameter_fastest() -> None:
 
 def test_a_grid_cannot_list_real_numbers() -> None:
     space = space_from("target: {rate: {float: [0, 1]}}")
-    with pytest.raises(Exception, match=r"target\.rate: a grid cannot list"):
+    with pytest.raises(Exception, match=r"target\.rate: a range of real numbers cannot be listed"):
         list(grid(space))
 
 

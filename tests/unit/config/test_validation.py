@@ -101,7 +101,7 @@ ReadSweep = Callable[..., SweepSpec]
         ("  trials: 2", "  trials: 2\n  first: [{target.epochs: 3}]", 9,
          "search.first.0.target.epochs", "is not searched over"),
         ("  trials: 2", "  trials: 2\n  sampler: grid\nevaluate: {examples: {float: [1, 2]}}", 10,
-         "evaluate.examples", "a grid cannot list"),
+         "evaluate.examples", "cannot be listed"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_place_and_remedy(

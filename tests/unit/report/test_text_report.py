@@ -10,7 +10,7 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.report.tables import tables_of
-from xlt_ray.report.text import report_text
+from xlt_ray.report.text_report import report_text
 from xlt_ray.store.store import StageStore
 
 
