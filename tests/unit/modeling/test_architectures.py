@@ -129,6 +129,7 @@ def batch_of(loaded: Loaded, kind: str = "pair", *, more_padding: int = 0) -> di
         }
     labels: dict[str, Tensor] = {
         "pair": torch.tensor([0, 2]),
+        "text": torch.tensor([0, 2]),
         "choice": torch.tensor([0, 1]),
         "ranking": torch.tensor([0, 1]),
         "score": torch.tensor([0.5, 1.5]),

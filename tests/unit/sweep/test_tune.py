@@ -197,6 +197,9 @@ class FailingWorkers:
     def __init__(self, failures: list[Exception]) -> None:
         self._failures = failures
 
+    def nodes(self) -> tuple[str, ...]:
+        return ()
+
     def begin(self, task: TrialTask) -> None: ...
 
     def abandon(self) -> None: ...
