@@ -89,7 +89,8 @@ def test_report_is_written_from_what_the_sweep_left(finished: Place) -> None:
     assert made.returncode == 0, made.stderr
     page = finished.home / "reports" / "small" / "index.html"
     assert str(page) in made.stdout
-    content = page.read_text()
+    # Links to runs lead to MLflow, wherever that is; nothing else leaves the page.
+    content = page.read_text().replace('data-mlflow="http://127.0.0.1:5000"', "")
     assert "qab" in content
     assert "http://" not in content.replace("http://www.w3.org/", ""), "works without a network"
 
