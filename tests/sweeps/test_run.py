@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import re
 from pathlib import Path
 
 from tests.sweeps.conftest import SMALL, Place
@@ -89,10 +90,9 @@ def test_report_is_written_from_what_the_sweep_left(finished: Place) -> None:
     assert made.returncode == 0, made.stderr
     page = finished.home / "reports" / "small" / "index.html"
     assert str(page) in made.stdout
-    # Links to runs lead to MLflow, wherever that is; nothing else leaves the page.
-    content = page.read_text().replace('data-mlflow="http://127.0.0.1:5000"', "")
+    content = page.read_text()
     assert "qab" in content
-    assert "http://" not in content.replace("http://www.w3.org/", ""), "works without a network"
+    assert not re.findall(r"""(?:src|href|url\(|@import)[=\s"']*https?:""", content), "no network"
 
 
 def test_changed_space_under_the_same_name_is_refused_with_the_way_out(finished: Place) -> None:
