@@ -104,9 +104,10 @@ _OLDEST = frozenset({"google-bert", "FacebookAI", "distilbert"})
 _MILLION = 10**6
 _PAPERS = {
     "bert-": "1810.04805", "distilbert-": "1910.01108", "xlm-roberta-x": "2105.00572",
-    "xlm-roberta-": "1911.02116", "xlm-v-": "2301.10472", "xlm-mlm-": "1911.02116",
+    "xlm-roberta-": "1911.02116", "xlm-v-": "2301.10472",
     "mdeberta-v3-": "2111.09543", "rembert": "2010.12821", "LaBSE": "2007.01852",
     "glot500-": "2305.12182", "mmBERT-": "2509.06888", "roberta-": "1907.11692",
+    "afro-xlmr-": "2204.06487", "serengeti": "2212.10785", "EuroBERT-": "2503.05500",
     "electra-": "2003.10555", "ModernBERT-": "2412.13663",
 }  # fmt: skip
 """arXiv numbers by how names begin."""
@@ -127,11 +128,14 @@ PRESETS: tuple[Preset, ...] = tuple(
         ("facebook/xlm-roberta-xl", "xlm-roberta-xl", 36, 2560, 32, 3482.0, 250880, 512, "100"),
         ("facebook/xlm-roberta-xxl", "xlm-roberta-xl", 48, 4096, 32, 10711.0, 250880, 512, "100"),
         ("facebook/xlm-v-base", "xlm-roberta", 12, 768, 12, 778.5, 901629, 512, "100"),
-        ("FacebookAI/xlm-mlm-100-1280", "xlm", 16, 1280, 16, 571.0, 200000, 512, "100"),
         ("microsoft/mdeberta-v3-base", "deberta-v2", 12, 768, 12, 278.2, 251000, 512, "100"),
         ("google/rembert", "rembert", 32, 1152, 18, 575.9, 250300, 512, "110"),
         ("sentence-transformers/LaBSE", "bert", 12, 768, 12, 470.9, 501153, 512, "109"),
         ("cis-lmu/glot500-base", "xlm-roberta", 12, 768, 12, 394.1, 401145, 512, "511"),
+        ("Davlan/afro-xlmr-base", "xlm-roberta", 12, 768, 12, 278.0, 250002, 512, "20"),
+        ("Davlan/afro-xlmr-large", "xlm-roberta", 24, 1024, 16, 559.9, 250002, 512, "20"),
+        ("UBC-NLP/serengeti", "electra", 12, 768, 12, 277.5, 250000, 512, "517"),
+        ("EuroBERT/EuroBERT-210m", "eurobert", 12, 768, 12, 212.0, 128256, 8192, "15"),
         ("jhu-clsp/mmBERT-small", "modernbert", 22, 384, 6, 140.0, 256000, 8192, "1,800"),
         ("jhu-clsp/mmBERT-base", "modernbert", 22, 768, 12, 307.0, 256000, 8192, "1,800"),
         ("google-bert/bert-base-cased", "bert", 12, 768, 12, 108.3, 28996, 512, "English"),

@@ -12,7 +12,7 @@ from xlt_ray.config.model_presets import (
     state_bytes,
 )
 
-PLAIN = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "xlm", "electra", "distilbert")
+PLAIN = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "electra", "distilbert")
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset.name)

@@ -18,6 +18,7 @@ from torch import Tensor
 from tests.unit.modeling.conftest import write_tokenizer
 from xlt_ray.config import methods
 from xlt_ray.config.facts import ModelFacts
+from xlt_ray.config.model_presets import PRESETS
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Freeze, Model
 from xlt_ray.data.text.pipeline import collate, encode_words, template_of
@@ -64,6 +65,12 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 
 ELECTRA's and RemBERT's word embeddings are narrower than the encoder; mDeBERTa has no positions;
 ModernBERT, EuroBERT, GTE and Nomic turn states by rotary ones."""
+
+
+def test_every_preset_is_of_an_architecture_that_is_tried_here() -> None:
+    assert {preset.architecture for preset in PRESETS} <= set(ARCHITECTURES)
+
+
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
 FUSIONS = {
     "dlfa": methods.DlfaFusion(method="dlfa", layer=1),
