@@ -163,6 +163,8 @@ def _agree(network: Network, twin: PreTrainedModel) -> bool:
     return torch.equal(ours, answer["logits"])
 
 
-def show_no_bars() -> None:
-    """Read files without progress bars, for the rest of this process."""
+def silence_transformers() -> None:
+    """Read files without progress bars and reports, for the rest of this process: what a model
+    lacks is compared with what it may lack where it is loaded."""
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()

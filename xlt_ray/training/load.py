@@ -34,7 +34,7 @@ from xlt_ray.modeling.encoder import (
     save_encoder,
     update_pooler,
 )
-from xlt_ray.modeling.exported_network import show_no_bars, write_exported
+from xlt_ray.modeling.exported_network import silence_transformers, write_exported
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
@@ -179,7 +179,7 @@ def write_merged(
     target: Stage, context: TrainingContext, metadata: Exported, folder: Path
 ) -> Exported:
     """:func:`write_network` of an adapter: merged, and by itself in the folder ``adapter``."""
-    show_no_bars()
+    silence_transformers()
     for part in composed_of(target):
         if context.store.verify(part.key) is None:
             raise StoreError("is not in the store", key=part.key)
@@ -205,7 +205,7 @@ def write_network(
         StoreError: the stage is not in the store, or damaged.
         ModelError: fusion, labels or width are not those of the weights.
     """
-    show_no_bars()
+    silence_transformers()
     record = store.verify(key)
     if record is None:
         raise StoreError("is not in the store", key=key)

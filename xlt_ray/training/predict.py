@@ -21,7 +21,7 @@ from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import encode_words, template_of
 from xlt_ray.data.types.base import Example, Frame, kind_of, read_inputs
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
+from xlt_ray.modeling.exported_network import Loaded, load_exported, silence_transformers
 from xlt_ray.training.evaluate import computed
 
 BATCH_SIZE = 64
@@ -50,7 +50,7 @@ def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
         ModelError: the folder is no export.
         DataError: the file does not hold what the task needs.
     """
-    show_no_bars()
+    silence_transformers()
     metadata = read_exported(folder)
     task = _task_of(metadata)
     # A mistake in the text is found before the weights are read.
