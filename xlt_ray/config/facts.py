@@ -73,7 +73,7 @@ class ModelFacts:
         return (self.vocabulary_size + positions) * width + widened
 
     def parameters_of(self, num_layers: int) -> int:
-        """Of so many of its layers, at least one."""
+        """Parameters of its lowest ``num_layers`` layers; layers that are shared count once."""
         return (1 if self.shares_layers else num_layers) * self.layer_parameters
 
     @property

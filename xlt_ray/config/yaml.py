@@ -93,7 +93,7 @@ values (any value for ``~KEY``).
 
 
 def read_document(sweep: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Document:
-    """Read a sweep from a file or a dict with all that it bases on, and apply overrides.
+    """Read a sweep from a file or a dict with its bases, and apply overrides.
 
     The path of a base is relative to the file that names it, in a dict to the working folder.
     Errors in a dict name the key alone.
@@ -145,7 +145,7 @@ def _with_base(document: Document, above: tuple[Path, ...] = ()) -> Document:
         above = (*above, Path(document.file).resolve())
     if path.resolve() in above:
         raise document.error(
-            f"{path} bases on this file, or is it",
+            f"{path} leads back to this file",
             key="base",
             remedy="remove one base of the cycle",
         )

@@ -101,7 +101,7 @@ def trial_row(view: TrialView, standing: str) -> dict[str, Any]:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in mid-answer is no error."""
+        """Ignore browsers that close the connection before they have the answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

@@ -27,9 +27,7 @@ class SmallerPass:
     limit: int
     """Sequences of this length in one pass."""
     words: str
-
-    def __str__(self) -> str:
-        return self.words
+    """The change, for the user."""
 
 
 def smaller_pass(task: TrialTask, stage: Stage) -> SmallerPass | None:

@@ -31,6 +31,7 @@ from xlt_ray.sweep.plan import plan_of
 from xlt_ray.sweep.read_facts import refuse_faulty, used_facts
 from xlt_ray.sweep.runner import checked_facts, open_store
 from xlt_ray.sweep.tasks import Planner, Report, TrialTask, task_for
+from xlt_ray.sweep.workers import open_walk
 from xlt_ray.training.events import Committed, Event, Stop, Waiting
 from xlt_ray.versions import commit_of, library_versions
 
@@ -47,8 +48,6 @@ class WorkerSummary:
     """Key of a stage that this worker could not make -> its label, the cause and the message."""
     num_left: int = 0
     """Trials without an evaluation in the store."""
-    is_stopped: bool = False
-    """Whether a signal ended it."""
 
 
 def work(
@@ -74,17 +73,16 @@ def work(
     store = open_store(sweep, home)
     tasks = tasks_of(sweep, facts, store, home)
     failures = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
-    while not (summary.is_stopped or is_stopped()):
-        left = [task for task in tasks if task.path[-1] not in store]
-        summary.num_left = len(left)
-        chosen, is_busy = _next_stage(left, store, summary.failed)
+    done: set[str] = set()
+    while not is_stopped():
+        chosen, is_busy = _next_stage(tasks, store, done, summary.failed)
         if chosen is not None:
             yield from _make(*chosen, failures, summary, is_stopped)
         elif is_busy:
             time.sleep(POLL_S)
         else:
-            return
-    summary.is_stopped = True
+            break
+    summary.num_left = sum(task.path[-1] not in store for task in tasks)
 
 
 def refuse_unknown_trials(sweep: SweepSpec, models: Iterable[str]) -> None:
@@ -138,15 +136,26 @@ def _write_trials(sweep: SweepSpec, facts: Facts, home: Home) -> None:
 
 
 def _next_stage(
-    tasks: list[TrialTask], store: StageStore, failed: Collection[str]
+    tasks: list[TrialTask], store: StageStore, done: set[str], failed: Collection[str]
 ) -> tuple[tuple[TrialTask, Stage] | None, bool]:
     """A missing stage that this process can make now, with a task that needs it, and whether
-    another process is making a stage that a task waits for."""
+    another process is making a stage that a task waits for.
+
+    Args:
+        done: keys of evaluations that are in the store, which are not looked up again; filled in.
+        failed: keys of stages that this process could not make.
+    """
     is_busy, seen = False, set(failed)
     for task in tasks:
         stages = stages_to_run(task.path)
+        if stages[-1].key in done:
+            continue
         stored = (n for n in range(len(stages), 0, -1) if stages[n - 1] in store)
-        stage = stages[next(stored, 0)]
+        num_stored = next(stored, 0)
+        if num_stored == len(stages):
+            done.add(stages[-1].key)
+            continue
+        stage = stages[num_stored]
         if stage.key in seen:
             continue
         seen.add(stage.key)
@@ -164,8 +173,6 @@ def _make(
     is_stopped: Callable[[], bool],
 ) -> Iterator[Event]:
     """Make one stage; tries again as the policy of a failure says."""
-    from xlt_ray.sweep.workers import open_walk
-
     task = replace(task, until=stage.key)
     smaller = None
     while not is_stopped():
@@ -191,7 +198,7 @@ def _make(
         shrinks = task.failures.policy(failure.cause).action == "shrink"
         smaller = smaller_pass(task, stage) if shrinks else None
         failed = Report("failed", stage=stage.kind, cause=failure.cause, message=failure.message,
-                        log=failure.log, remedy=str(smaller or ""))  # fmt: skip
+                        log=failure.log, remedy=smaller.words if smaller else "")  # fmt: skip
         retry = failures.on_failed_attempt(task.number, failed)
         # By now the exception is gone, and with it the frames that hold tensors.
         gc.collect()
@@ -199,4 +206,6 @@ def _make(
             summary.failed[stage.key] = f"{stage.label}: {failure.cause}: {failure.message}"
             return
         _, pause_s = retry
-        time.sleep(pause_s)
+        resume_at_s = time.monotonic() + pause_s
+        while not is_stopped() and (left_s := resume_at_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, POLL_S))

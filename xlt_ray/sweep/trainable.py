@@ -211,7 +211,7 @@ class TrialWalk(tune.Trainable):
         shrinks = self._task.failures.policy(failure.cause).action == "shrink"
         stage = self._remaining[0] if shrinks and self._remaining else None
         self._smaller_pass = None if stage is None else smaller_pass(self._task, stage)
-        return "" if self._smaller_pass is None else str(self._smaller_pass)
+        return "" if self._smaller_pass is None else self._smaller_pass.words
 
     def _abandon(self) -> None:
         """Release memory after a failure; the next attempt gets new workers."""

@@ -111,7 +111,9 @@ def test_many_trials_leave_room_for_the_rest(progress: tuple[SweepProgress, list
     assert len(lines) <= 24
     assert "1 failed" in lines[-1]
     assert "more run" in lines[-2]
-    assert any("model=[bold]m0" in line for line in lines), "brackets are no markup"
+    assert any("model=[bold]m0" in line for line in lines), (
+        "brackets are shown as they are, not read as markup"
+    )
 
 
 def test_a_stage_that_begins_has_no_score_of_another_task(

@@ -230,8 +230,8 @@ def test_a_file_has_the_keys_of_its_bases_where_it_gives_none(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("base", "problem"),
     [
-        ("back.yaml", "back.yaml:2: base: .*leaf.yaml bases on this file"),
-        ("leaf.yaml", "leaf.yaml:2: base: .*leaf.yaml bases on this file, or is it"),
+        ("back.yaml", "back.yaml:2: base: .*leaf.yaml leads back to this file"),
+        ("leaf.yaml", "leaf.yaml:2: base: .*leaf.yaml leads back to this file"),
         ("bock.yaml", "leaf.yaml:2: base: no such sweep file .*bock.yaml"),
         ("[back.yaml]", "leaf.yaml:2: base: .* is not a path"),
         ("broken.yaml", "broken.yaml:2: is not valid YAML"),
