@@ -228,10 +228,18 @@ CONVERTED = ("bucc-mining", "ccg", "lareqa", "mewsli-x")
 REAL = [task.name for task in load_tasks() if task.source == "files" and task.name not in CONVERTED]
 
 
+def splits_of_collection(shared, task):
+    """Splits of a task of which the collection has files; others are skipped."""
+    splits = shared.splits(task)
+    if not splits:
+        pytest.skip(f"the collection has no files of {task.name}")
+    return splits
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_real_files_read_as_they_were_reported(shared, name):
     task = task_named(name)
-    splits = shared.splits(task)
+    splits = splits_of_collection(shared, task)
     assert (("en", "train") in splits) == KINDS[task.kind].is_trained
     for (language, split), facts in splits.items():
         examples = shared.read(task, language, split)
@@ -263,8 +271,9 @@ def test_real_translations_keep_the_label_of_their_row(shared):
 @pytest.mark.parametrize("name", [name for name in REAL if task_named(name).is_parallel])
 def test_real_test_rows_of_parallel_tasks_join_in_every_language(shared, name):
     task = task_named(name)
+    splits = splits_of_collection(shared, task)
     english = shared.read(task, "en", "test")
-    languages = [language for language, split in shared.splits(task) if split == "test"]
+    languages = [language for language, split in splits if split == "test"]
     assert len(languages) >= 7
     for language in languages:
         both = joined(english, shared.read(task, language, "test"), task=name, language=language)
