@@ -17,6 +17,7 @@ from xlt_ray.errors import SpecError
 from xlt_ray.files import atomic_create, damaged_copies, make_folder
 
 DEFAULT = "xlt-home"
+IMPORTED = "imported"
 FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "tune")
 """Folders that a run writes to."""
 
@@ -157,6 +158,20 @@ class Home:
             self.tune / name,
         ]
         return [path for path in paths if path.exists()]
+
+    def imported(self, name: str) -> Home:
+        """The home of a sweep that ``xlt results add`` has read; nothing is ever trained there."""
+        return Home(self.root / IMPORTED / name)
+
+    def imported_sweeps(self) -> list[str]:
+        """Names of the sweeps that ``xlt results add`` has read, sorted."""
+        folders = (self.root / IMPORTED).glob("[!.]*")
+        return sorted(folder.name for folder in folders if folder.name in Home(folder).sweeps())
+
+    def holding(self, name: str) -> Home:
+        """Where a sweep is read from: the home of an imported one, else this home."""
+        is_imported = name not in self.sweeps() and name in self.imported_sweeps()
+        return self.imported(name) if is_imported else self
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that have a ledger here, sorted."""

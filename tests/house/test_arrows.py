@@ -26,7 +26,7 @@ ROOMS = {
     "modeling": {"errors", "home", "config"},
     "training": {"errors", "home", "config", "store", "data", "modeling", "versions", "files"},
     "tracking": {"redact", "errors", "home", "config", "store", "ledger", "versions", "files"},
-    "report": {"errors", "home", "config", "store", "ledger", "versions", "files"},
+    "report": {"redact", "errors", "home", "config", "store", "ledger", "versions", "files"},
     "sweep": {
         "redact", "errors", "home", "config", "store", "ledger", "data", "modeling", "training",
         "tracking", "versions",
@@ -67,7 +67,7 @@ HEAVY = {
     "jinja2": {"report"},
     "fsspec": {"store"},
     "psutil": {"store", "sweep", "training"},
-    "pydantic": {"config", "data"},
+    "pydantic": {"config", "data", "report"},
     "yaml": {"config", "data"},
     "typer": {"cli"},
     "rich": {"cli"},

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from xlt_ray.cli import change, cluster, disk, export, prepare, reports, run, show
+from xlt_ray.cli import capsules, change, cluster, disk, export, prepare, reports, run, show
 from xlt_ray.errors import XltError
 
 
@@ -72,6 +72,7 @@ COMMANDS = {
             show.ui,
         ),
         *(export.export, export.predict, disk.gc, disk.rm),
+        *(capsules.pack, capsules.verify, capsules.results),
     ),
     "Prepare": (
         *(prepare.check, prepare.show, prepare.plan, prepare.list_, prepare.schema),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,12 @@ def rm(
     from xlt_ray.sweep.removal import find_removal, remove_sweep
 
     home, sweep = Home.from_environment(), api.sweep_name(name)
+    if (imported := home.holding(sweep)) != home:
+        if not yes:
+            typer.confirm(f"remove {sweep}, which was imported?", abort=True)
+        shutil.rmtree(imported.root)
+        typer.echo(f"removed {sweep}")
+        return
     with sole_driver(home, sweep, ledger_url(home, sweep)):
         removal = find_removal(home, sweep, warn)
         _print_removal(removal)

@@ -40,7 +40,7 @@ def unreadable_row(name: str, problem: str) -> Row:
     """:func:`status_row` of a sweep whose ledger cannot be read."""
     unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None, "front": []}
     state: Row = {"is_running": False, "seconds_left": None, "left_nodes": [], "by_hand": []}
-    return {"name": name, **unknown, **state, "problem": problem}
+    return {"name": name, **unknown, **state, "origin": "", "problem": problem}
 
 
 def status_row(ledger: Ledger) -> Row:
@@ -74,6 +74,7 @@ def status_row(ledger: Ledger) -> Row:
         "seconds_left": _seconds_left(ledger),
         "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
         "by_hand": list(map(str, ledger.by_hand)),
+        "origin": ledger.origin,
         "problem": None,
     }
 

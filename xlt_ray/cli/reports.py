@@ -11,7 +11,7 @@ import typer
 from xlt_ray import api
 from xlt_ray.cli.arguments import AcceptOption, JsonOption, NameArgument, OverridesArgument
 from xlt_ray.cli.output import print_json, print_table, warn
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -157,8 +157,9 @@ def report(
     from xlt_ray.store.store import StageStore
     from xlt_ray.tracking import ModelRegistry, mend_database
 
-    home = Home.from_environment()
-    ledger = load_ledger(home, api.sweep_name(name))
+    sweep = api.sweep_name(name)
+    home = Home.from_environment().holding(sweep)
+    ledger = load_ledger(home, sweep)
     store = StageStore(home.store_of(ledger.sweep))
     groupings = read_groupings(groups) if groups else None
     seen_languages = [code.strip() for code in (seen or "").split(",") if code.strip()]
@@ -193,6 +194,8 @@ def report(
         return
     tracking = ledger.sweep["places"]["tracking"]
     registry = None
+    if is_logged and ledger.origin:
+        raise LedgerError(f"{sweep}: is {ledger.origin}, and is not sent to MLflow")
     if is_logged:
         mend_database(home, tracking, warn)
         registry = ModelRegistry(home, ledger.name, tracking, ledger.identity)
@@ -236,7 +239,6 @@ def compare(
 
 
 def _candidate(text: str) -> Candidate:
-    from xlt_ray.errors import LedgerError
     from xlt_ray.report.comparison import candidate_of
     from xlt_ray.report.results import Results
 

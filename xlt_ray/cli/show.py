@@ -59,7 +59,8 @@ def status(
                 f"{row['name']}: Pareto front: configuration {point['configuration']}: "
                 + ", ".join(values)
             )
-        for line in (*row["failures"], *(f"by hand: {done}" for done in row["by_hand"])):
+        by_hand = (f"by hand: {done}" for done in row["by_hand"])
+        for line in filter(None, (row["origin"], *row["failures"], *by_hand)):
             typer.echo(f"{row['name']}: {line}")
 
 
@@ -83,11 +84,11 @@ def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
     from xlt_ray.ledger import load_ledger
 
     if name is not None:
-        return [status_row(load_ledger(home, name))]
+        return [status_row(load_ledger(home.holding(name), name))]
     rows = []
-    for sweep in home.sweeps():
+    for sweep in dict.fromkeys([*home.sweeps(), *home.imported_sweeps()]):
         try:
-            rows.append(status_row(load_ledger(home, sweep)))
+            rows.append(status_row(load_ledger(home.holding(sweep), sweep)))
         except LedgerError as error:
             rows.append(unreadable_row(sweep, str(error)))
     return rows
@@ -106,8 +107,9 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
     if address is not None:
         _ask(address, "trials", name, as_json=as_json)
-    home = Home.from_environment()
-    ledger = load_ledger(home, api.sweep_name(name))
+    sweep = api.sweep_name(name)
+    home = Home.from_environment().holding(sweep)
+    ledger = load_ledger(home, sweep)
     store = StageStore(home.store_of(ledger.sweep))
     views = ledger.trials()
     states = ledger.standings()
@@ -149,7 +151,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
             for row, labels in zip(rows, values, strict=True)
         ],
         empty="no trials yet",
-        legend="\n".join(filter(None, (LEGEND, mixed))),
+        legend="\n".join(filter(None, (LEGEND, mixed, ledger.origin))),
     )
 
 
@@ -172,8 +174,9 @@ def scores(
     from xlt_ray.report.tables import known_groupings, tables_of
     from xlt_ray.store.store import StageStore
 
-    home = Home.from_environment()
-    ledger = load_ledger(home, api.sweep_name(name))
+    sweep = api.sweep_name(name)
+    home = Home.from_environment().holding(sweep)
+    ledger = load_ledger(home, sweep)
     if trial is not None:
         view = ledger.trial(trial)
         store = StageStore(home.store_of(ledger.sweep))

@@ -237,6 +237,7 @@ def ledger_url(home: Home, name: str) -> str | None:
     pointer = home.ledger_url(name)
     url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
     if url is None and not home.ledger_journal(name).exists():
+        _refuse_imported(home, name)
         sweeps = home.sweeps()
         hint = nearest(name, sweeps) if sweeps else "available: none yet"
         raise LedgerError(f"{home.root}: there is no sweep {name!r}; {hint}")
@@ -314,6 +315,7 @@ def _reason(error: Exception) -> str:
 
 def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
     """Refuse to move a ledger: trials of one sweep in two ledgers would never be compared."""
+    _refuse_imported(home, name)
     if url is None and home.ledger_url(name).exists():
         raise LedgerError(
             f"{name}: its ledger is a database outside this home; give places.ledger as before"
@@ -322,6 +324,14 @@ def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
         raise LedgerError(
             f"{name}: its ledger is in this home; leave places.ledger out, "
             "or give this sweep another name"
+        )
+
+
+def _refuse_imported(home: Home, name: str) -> None:
+    if name in home.imported_sweeps():
+        raise LedgerError(
+            f"{name}: was imported and can only be read; to train it here, give its sweep file "
+            f"another name, or remove it (xlt rm {name})"
         )
 
 

@@ -41,6 +41,7 @@ from xlt_ray.ledger.sampler import (
 from xlt_ray.ledger.views import (
     CLONE_OF,
     OCCUPIED,
+    ORIGIN,
     OUTDATED,
     STOPPED,
     AskedTrial,
@@ -307,6 +308,11 @@ class Ledger:
         """Distinguishes its MLflow runs from those of other sweeps of this name; empty in an old
         ledger."""
         return str(self.study.user_attrs.get("identity", ""))
+
+    @property
+    def origin(self) -> str:
+        """The archive that ``xlt results add`` read it from; empty for a sweep of this home."""
+        return str(self.study.user_attrs.get(ORIGIN, ""))
 
     @property
     def is_maximized(self) -> bool:

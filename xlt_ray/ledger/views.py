@@ -166,6 +166,8 @@ CLONE_OF = "clone_of"
 was cloned from."""
 STOPPED = "stopped_by_hand"
 """Attribute of a trial that was stopped by hand."""
+ORIGIN = "origin"
+"""Attribute of a study that was imported: the archive that it was read from."""
 OCCUPIED = "occupied"
 """Attribute of a trial: the fields of its :class:`Occupation`."""
 

@@ -130,11 +130,12 @@ def candidate_of(
     part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
     made = stages[stages["number"].isin(numbers)]
     by_hand = f"Configuration {chosen} of {candidates} was named by hand."
+    rule = header(sweep, table.source_language) if chosen == best else by_hand
     candidate = Candidate(
         sweep=name,
         table=table,
         row=row,
-        rule=header(sweep, table.source_language) if chosen == best else by_hand,
+        rule=rule + f" It was {snapshot.origin}." * bool(snapshot.origin),
         is_oracle=is_oracle(sweep) and chosen == best,
         data=_data_of(part),
         runtimes=frozenset(filter(None, made["runtime"])),

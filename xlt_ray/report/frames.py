@@ -55,6 +55,8 @@ class Snapshot:
     """As :attr:`xlt_ray.ledger.Ledger.driver`."""
     by_hand: tuple[Request, ...] = ()
     """As :attr:`xlt_ray.ledger.Ledger.by_hand`."""
+    origin: str = ""
+    """As :attr:`xlt_ray.ledger.Ledger.origin`."""
 
     @cached_property
     def standings(self) -> Mapping[int, Standing]:
@@ -135,6 +137,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         store=store,
         driver=ledger.driver,
         by_hand=tuple(ledger.by_hand),
+        origin=ledger.origin,
     )
 
 

@@ -181,6 +181,7 @@ def write_report(
             {"figure": figure, "svg": svg} for figure, svg in zip(figures, drawings, strict=True)
         ],
         "notes": [
+            *filter(None, [snapshot.origin]),
             *lost,
             *failure_lines(snapshot.trials, snapshot.name),
             *(f"by hand: {request}" for request in snapshot.by_hand),
@@ -259,6 +260,9 @@ def _table_texts(
 def _lost_results(snapshot: Snapshot) -> list[str]:
     """Which evaluations of complete trials, and which of the best weights, are gone or damaged, and
     how they are made again."""
+    if snapshot.origin:
+        # A capsule has what its maker gave it, and nothing of it is made again here.
+        return []
     problems = [lost] if (lost := lost_weights(snapshot)) else []
     if numbers := snapshot.unscored:
         trials = "trial" if len(numbers) == 1 else "trials"

@@ -38,7 +38,8 @@ class Results:
     def __init__(self, home: str | Path | Home | None, name: str) -> None:
         if home is None:
             home = Home.from_environment()
-        self.home = home if isinstance(home, Home) else Home(Path(home).absolute())
+        home = home if isinstance(home, Home) else Home(Path(home).absolute())
+        self.home = home.holding(name)
         self.name = name
         self._snapshot = self._read()
 

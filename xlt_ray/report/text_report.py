@@ -44,7 +44,11 @@ def _head(snapshot: Snapshot) -> Iterator[str]:
         if states
         else "no trials yet"
     )
-    notes = (mixed_facts(snapshot.trials), *failure_lines(snapshot.trials, snapshot.name))
+    notes = (
+        snapshot.origin,
+        mixed_facts(snapshot.trials),
+        *failure_lines(snapshot.trials, snapshot.name),
+    )
     for note in (*notes, *(f"by hand: {request}" for request in snapshot.by_hand)):
         if note:
             yield from _wrapped(f"note: {note}")

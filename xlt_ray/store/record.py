@@ -183,14 +183,15 @@ def agreed(first: StageRecord, second: StageRecord) -> StageRecord:
         StageConflict: both have the same numeric runtime, but other bits.
     """
     same_runtime = dict(first.runtime) == dict(second.runtime)
-    if same_runtime and _bits(first) != _bits(second):
+    if same_runtime and bits_of(first) != bits_of(second):
         raise StageConflict(
             "was made twice under the same runtime, with different bits", key=first.key
         )
     return first
 
 
-def _bits(record: StageRecord) -> object:
+def bits_of(record: StageRecord) -> object:
+    """Digests of weights, and scores: equal if two results of a stage are the same."""
     weights = {
         name: entry.sha256 for name, entry in record.files.items() if name.endswith(".safetensors")
     }

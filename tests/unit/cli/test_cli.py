@@ -128,6 +128,7 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "seconds_left": None,
         "left_nodes": [],
         "by_hand": [],
+        "origin": "",
         "problem": None,
     }  # fmt: skip
     assert xlt("status", "small", "--json").json == [row]
