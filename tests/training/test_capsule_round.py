@@ -90,6 +90,28 @@ def test_a_result_that_cannot_be_had_again_is_told_by_how_much(
     assert out.count(": same bits") == 2
 
 
+def test_weights_of_a_capsule_are_exported_as_at_home(
+    tmp_path: Path, home: Home, xlt: Xlt, sweep_from: Callable[..., SweepSpec]
+) -> None:
+    trained(home, sweep_from(TINY))
+    for weights in ("none", "best"):
+        assert xlt("pack", "tiny", tmp_path / f"{weights}.tar", "--weights", weights).code == 0
+        capsule = tmp_path / f"{weights}.tar"
+        assert xlt("results", "add", capsule, "--as", f"with-{weights}").code == 0
+    assert xlt("export", "tiny", tmp_path / "own").code == 0
+    code, _, err = xlt("export", "with-none", tmp_path / "none")
+    assert code == 1
+    assert "--weights best" in err
+    code, _, err = xlt("export", "with-best", tmp_path / "best")
+    assert code == 0, err
+    own, theirs = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).glob("*.safetensors")}
+        for name in ("own", "best")
+    )
+    assert own == theirs != {}
+    assert xlt("export", "with-best", tmp_path / "logged", "--log").code == 2
+
+
 def test_code_of_models_runs_only_if_it_is_trusted(
     tmp_path: Path, xlt: Xlt, sweep_from: Callable[..., SweepSpec]
 ) -> None:

@@ -76,8 +76,11 @@ def export(
     from xlt_ray.store.store import StageStore
     from xlt_ray.tracking import ModelRegistry, mend_database
 
-    home = Home.from_environment()
-    ledger = load_ledger(home, api.sweep_name(name))
+    sweep = api.sweep_name(name)
+    home = Home.from_environment().holding(sweep)
+    ledger = load_ledger(home, sweep)
+    if ledger.origin and (is_logged or model is not None):
+        raise LedgerError(f"{sweep}: is {ledger.origin}, and is not sent to MLflow")
     store = StageStore(home.store_of(ledger.sweep))
     snapshot = read_snapshot(ledger, store)
     best = ledger.best()

@@ -33,8 +33,7 @@ KEPT = ("identity", FACTS, START, BY_HAND)
 def exported(ledger: Ledger) -> dict[str, Any]:
     """``directions``, ``attributes`` and ``trials`` of a ledger, as JSON."""
     noted = ledger.study.user_attrs
-    attributes = {name: noted[name] for name in sorted(noted) if name.partition(":")[0] in KEPT}
-    attributes["sweep"] = {**ledger.sweep, "places": {}, "notify": []}
+    attributes = {**_kept(noted), "sweep": {**ledger.sweep, "places": {}, "notify": []}}
     return {
         "directions": [direction.name.lower() for direction in ledger.study.directions],
         "attributes": attributes,
@@ -42,8 +41,11 @@ def exported(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def _kept(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: v for name, v in sorted(attributes.items()) if name.partition(":")[0] in KEPT}
+
+
 def _exported(trial: FrozenTrial) -> dict[str, Any]:
-    attributes = {name: v for name, v in trial.user_attrs.items() if name != "mlflow_run_id"}
     return {
         "state": trial.state.name,
         "values": None if trial.values is None else [*map(_number, trial.values)],
@@ -52,12 +54,16 @@ def _exported(trial: FrozenTrial) -> dict[str, Any]:
             name: json.loads(distribution_to_json(distribution))
             for name, distribution in trial.distributions.items()
         },
-        "attributes": attributes,
+        "attributes": _without_run(trial.user_attrs),
         "system": trial.system_attrs,
         "curve": {str(step): _number(v) for step, v in trial.intermediate_values.items()},
         "started": _in_utc(trial.datetime_start),
         "ended": _in_utc(trial.datetime_complete),
     }
+
+
+def _without_run(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if name != "mlflow_run_id"}
 
 
 def _number(value: float) -> float | str:
@@ -95,7 +101,7 @@ def ledger_from(
     with quiet():
         study = optuna.create_study(study_name=name, storage=storage, directions=tree["directions"])
         sweep = {**tree["attributes"]["sweep"], "name": name, "places": {}, "notify": []}
-        for key, value in {**tree["attributes"], "sweep": sweep, ORIGIN: origin}.items():
+        for key, value in {**_kept(tree["attributes"]), "sweep": sweep, ORIGIN: origin}.items():
             study.set_user_attr(key, value)
         ledger = Ledger(study, name)
         if tree["directions"] != directions_of(sweep_of_ledger(ledger)):
@@ -119,7 +125,7 @@ def _frozen(tree: Mapping[str, Any]) -> FrozenTrial:
             name: json_to_distribution(json.dumps(distribution))
             for name, distribution in tree["distributions"].items()
         },
-        user_attrs=dict(tree["attributes"]),
+        user_attrs=_without_run(tree["attributes"]),
         system_attrs=dict(tree["system"]),
         intermediate_values={int(step): float(value) for step, value in tree["curve"].items()},
     )

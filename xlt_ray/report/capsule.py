@@ -27,7 +27,15 @@ from xlt_ray.config.yaml import as_yaml
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError
 from xlt_ray.files import atomic_file, atomic_folder
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView, sweep_of_ledger
+from xlt_ray.ledger import (
+    Ledger,
+    Request,
+    Start,
+    TrialView,
+    fact_sets_of,
+    starts_of,
+    sweep_of_ledger,
+)
 from xlt_ray.ledger.exported import exported, ledger_from
 from xlt_ray.redact import redacted
 from xlt_ray.report.frames import Snapshot, read_snapshot
@@ -212,6 +220,9 @@ class Capsule:
             tree = json.loads(self.read(LEDGER))
             ledger = ledger_from(tree, name or self.name, origin, journal)
             _refuse_other_types(TrialView, *map(asdict, ledger.trials()))
+            _refuse_other_types(dict[str, str], *fact_sets_of(ledger).values())
+            _refuse_other_types(Start, *map(asdict, starts_of(ledger)))
+            _refuse_other_types(Request, *map(asdict, ledger.by_hand))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise self.error(f"{LEDGER} cannot be read ({_line(error)})") from None
         return ledger

@@ -60,6 +60,8 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
 
 def made_again(snapshot: Snapshot, view: TrialView, use: StageUse, lost: str = "") -> str:
     """What to do where the stage ``use`` of a trial is gone or damaged, or ``lost`` below it."""
+    if snapshot.origin:
+        return "its capsule has no weights of it; ask for one of `xlt pack NAME --weights best`"
     if view == best_trial(snapshot) and lost in ("", use.key):
         return f"make it again: xlt resume {snapshot.name} --verify"
     return f"make it again: xlt stage {snapshot.name} --trial {view.number} --until {use.kind}"

@@ -77,6 +77,8 @@ def test_the_same_results_give_the_same_bytes_without_weights_and_secrets(
     stage_files = {name.split("/")[2] for name in capsule.members if name.startswith("stages/")}
     assert stage_files == {"record.json", "items.safetensors"}
     assert "report/index.html" in capsule.members
+    again = sweep_of(parse_document(capsule.read("sweep.yaml").decode(), "sweep.yaml"))
+    assert again.tree() == {**done.sweep.tree(), "notify": []}
     assert faults_of(capsule) == []
 
 
