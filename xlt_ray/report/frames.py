@@ -30,7 +30,7 @@ from xlt_ray.ledger import (
     standings,
     starts_of,
 )
-from xlt_ray.ledger.views import complete_by_configuration, ranked, violations, winner
+from xlt_ray.ledger.views import Winner, complete_by_configuration, ranked, violations, winner
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.store import StageStore
 
@@ -70,11 +70,15 @@ class Snapshot:
         return ranked(self.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
 
     @property
-    def best_configuration(self) -> int | None:
-        """What the sweep selects; None if no complete one keeps all constraints."""
+    def best(self) -> Winner | None:
+        """What the sweep selects; None if no complete configuration keeps all constraints."""
         sweep = self.sweep
-        best = winner(self.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
-        return None if best is None else best.configuration
+        return winner(self.trials, sweep["search"]["seeds"], *modes_of(sweep["objective"]))
+
+    @property
+    def best_configuration(self) -> int | None:
+        """The number of :attr:`best`."""
+        return None if self.best is None else self.best.configuration
 
     @property
     def parameters(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,17 @@ from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure as Canvas
 
+    from xlt_ray.ledger import Winner
+    from xlt_ray.report.figures import Figure
     from xlt_ray.report.frames import Snapshot
-    from xlt_ray.report.tables import LanguageTable
+    from xlt_ray.report.tables import Cell, LanguageTable
 
 _WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples", "facts")
 _REAL = ("objective", "seconds")
+_SHOWN = 10
+"""Configurations that a notebook shows of a sweep, the best ones."""
 
 
 class Results:
@@ -46,11 +52,23 @@ class Results:
     def __repr__(self) -> str:
         return f"Results({str(self.home.root)!r}, {self.name!r})"
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: how many trials are in which state, and the best scores."""
+        states = list(self._snapshot.standings.values())
+        counts = (f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        head = f"<p><b>{escape(self.name)}</b>: {', '.join(counts) or 'no trials yet'}</p>"
+        tables = (
+            table.head(_SHOWN).to_html(float_format="{:.3f}".format, na_rep="–", max_cols=24)
+            for table in map(_scores_by_language, self._tables)
+        )
+        return head + "".join(tables)
+
     def refresh(self) -> Results:
         """Read ledger and store again; returns itself."""
         self._snapshot = self._read()
-        for frame in ("trials", "scores", "further", "few_shot", "diagnostics", "stages", "costs"):
-            self.__dict__.pop(frame, None)
+        for name, member in vars(Results).items():
+            if isinstance(member, cached_property):
+                self.__dict__.pop(name, None)
         return self
 
     @property
@@ -63,6 +81,12 @@ class Results:
         """What was read: trials and the records of their stages."""
         return self._snapshot
 
+    @property
+    def best(self) -> Winner | None:
+        """The selected configuration (``configuration``, mean ``objective``, ``num_seeds``) with
+        its best ``trial``; None if no complete one keeps all constraints."""
+        return self._snapshot.best
+
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One row a trial: state, seed, objective, cost, MLflow run, and a column for each
@@ -70,6 +94,8 @@ class Results:
         from xlt_ray.report.frames import trials_frame
 
         frame = trials_frame(self._snapshot)
+        for path in self._snapshot.parameters:
+            frame[path] = _numbers(frame[path])
         kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64")
         return frame.astype(kinds | dict.fromkeys(("started", "ended"), "datetime64[us, UTC]"))
 
@@ -143,11 +169,94 @@ class Results:
         self, configurations: Sequence[int]
     ) -> tuple[Sequence[LanguageTable], Sequence[int]]:
         """All tables, and the configurations that were named, or the selected one."""
-        from xlt_ray.report.tables import tables_of
-
         best = self._snapshot.best_configuration
         chosen = configurations if configurations or best is None else (best,)
-        return tables_of(self._snapshot), chosen
+        return self._tables, chosen
+
+    @cached_property
+    def _tables(self) -> Sequence[LanguageTable]:
+        from xlt_ray.report.tables import tables_of
+
+        return [table for table in tables_of(self._snapshot) if table.rows]
+
+    def table(self, task: str | None = None) -> pd.DataFrame:
+        """One row a configuration, the best first: its parameters, seeds and objective, and its
+        mean test scores over languages and in each of them.
+
+        Args:
+            task: which target task's, of a sweep with several; the first one's by default.
+
+        Raises:
+            LookupError: the sweep has no such task, or no configuration with an ended trial.
+        """
+        return _scores_by_language(self._table(task))
+
+    def plot_languages(self, configuration: int | None = None) -> Canvas:
+        """Test scores of a configuration, by default the selected one, in every language.
+
+        Raises:
+            LookupError: it has no test scores.
+        """
+        from xlt_ray.report.figures.parameters import language_figure
+
+        chosen = self._snapshot.best_configuration if configuration is None else configuration
+        for table in self._tables:
+            for row in table.rows:
+                if row.configuration == chosen and row.trials:
+                    return language_figure(row, table).canvas
+        whose = "a selected configuration" if chosen is None else f"configuration {chosen}"
+        raise LookupError(f"{self.name} does not have test scores of {whose}")
+
+    def plot_heat_map(self, task: str | None = None) -> Canvas:
+        """Test scores of the best configurations in every language.
+
+        Raises:
+            LookupError: as :meth:`table`, or fewer than two configurations have test scores.
+        """
+        from xlt_ray.report.figures.overview import heat_map
+
+        return self._drawn(heat_map(self._table(task)), "two configurations with test scores")
+
+    def plot_parameter(self, path: str, task: str | None = None) -> Canvas:
+        """Test scores against a parameter, in the source language and as the mean of the others.
+
+        Args:
+            path: its dotted path, a column of :attr:`trials`.
+
+        Raises:
+            LookupError: as :meth:`table`, or the sweep has fewer than two scored values of it.
+        """
+        from xlt_ray.report.figures.every import is_log
+        from xlt_ray.report.figures.parameters import parameter_figure
+
+        table, parameters = self._table(task), self._snapshot.parameters
+        if path not in parameters:
+            raise LookupError(f"{self.name} does not search over {path}: {', '.join(parameters)}")
+        figure = parameter_figure(path, table, log=is_log(self.sweep["space"], path))
+        return self._drawn(figure, f"two scored values of {path}")
+
+    def plot_layers(self) -> Canvas:
+        """Diagnostics of the selected configuration over the layers of its encoder.
+
+        Raises:
+            LookupError: nothing was measured; ``evaluate.diagnostics`` of the sweep names what is.
+        """
+        from xlt_ray.report.figures.parameters import profile_figure
+
+        figure = profile_figure(self.diagnostics, self._snapshot.best_configuration)
+        return self._drawn(figure, "diagnostics of layers; evaluate.diagnostics names them")
+
+    def _table(self, task: str | None) -> LanguageTable:
+        for table in self._tables:
+            if task in (None, table.task):
+                return table
+        known = ", ".join(table.task for table in self._tables)
+        raise LookupError(f"{self.name} has no scores" + (f" of {task}: {known}" if known else ""))
+
+    def _drawn(self, figure: Figure | None, needed: str) -> Canvas:
+        if figure is None:
+            raise LookupError(f"{self.name} does not have {needed}")
+        return figure.canvas
 
     def confirmations(self) -> list[Snapshot]:
         """The sweeps of the home that run configurations of this one again (``xlt confirm``)."""
@@ -172,3 +281,34 @@ class Results:
 
         ledger = load_ledger(self.home, self.name)
         return read_snapshot(ledger, StageStore(self.home.store_of(ledger.sweep)))
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """A column of one type if all its values have one type, whatever is missing."""
+    kinds = {type(value) for value in values.dropna()}
+    if kinds == {bool}:
+        return values.astype("boolean")
+    if kinds == {int}:
+        return values.astype("Int64")
+    return values.astype("float64") if kinds and kinds <= {int, float} else values
+
+
+def _scores_by_language(table: LanguageTable) -> pd.DataFrame:
+    import pandas as pd
+
+    def mean(cell: Cell | None) -> float | None:
+        return None if cell is None else cell.mean
+
+    rows = [
+        {
+            "configuration": row.configuration,
+            **row.parameters,
+            "num_seeds": row.num_seeds,
+            "objective": mean(row.objective),
+            "mean": mean(row.mean),
+            "mean_without_source": mean(row.mean_without_source),
+            **{code: mean(row.cells.get(code)) for code in table.languages},
+        }
+        for row in table.rows
+    ]
+    return pd.DataFrame(rows).set_index("configuration").apply(_numbers)

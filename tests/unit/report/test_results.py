@@ -59,6 +59,60 @@ def test_trials_have_a_row_each_with_parameters_and_numbers_that_count(results: 
     assert {"model", "intermediate.size", "target.hybrid.ratio"} <= set(trials.columns)
 
 
+def test_parameters_that_are_numbers_have_columns_of_numbers(results: Results) -> None:
+    trials = results.trials
+    assert trials["intermediate.size"].dtype == "Int64"
+    assert trials["intermediate.size"].isna().any()
+    assert trials["target.hybrid.ratio"].dtype == "float64"
+    assert trials["model"].dtype == "object"
+
+
+def test_the_table_has_the_best_configuration_first_with_its_scores(results: Results) -> None:
+    table, best = results.table(), results.best
+    assert best is not None
+    assert table.index[0] == best.configuration
+    assert table["objective"].iloc[0] == pytest.approx(best.objective)
+    final = results.scores.query("stage == 'evaluate' and split == 'test' and metric == 'accuracy'")
+    of_best = final[final["configuration"] == best.configuration]
+    for code in LANGUAGES:
+        expected = of_best.loc[of_best["language"] == code, "value"].mean()
+        assert table.loc[best.configuration, code] == pytest.approx(expected, nan_ok=True)
+    with pytest.raises(LookupError, match="no scores of other: toy-nli"):
+        results.table("other")
+
+
+def test_a_notebook_shows_states_and_the_best_scores(results: Results) -> None:
+    html = results._repr_html_()
+    assert "<b>quick</b>: " in html
+    assert "complete" in html
+    assert html.count("<tr") == 1 + 1 + 10
+    best = results.table()
+    assert html.index(f"<th>{best.index[0]}</th>") < html.index(f"<th>{best.index[1]}</th>")
+
+
+def test_figures_are_those_of_the_report_and_show_themselves(results: Results) -> None:
+    from matplotlib.figure import Figure
+
+    figures = [
+        results.plot_languages(),
+        results.plot_languages(2),
+        results.plot_heat_map(),
+        results.plot_parameter("intermediate.size"),
+    ]
+    for figure in figures:
+        assert isinstance(figure, Figure)
+        assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figures[3].axes[0].get_xscale() == "log"
+    shown = [text.get_text() for text in figures[2].axes[0].get_yticklabels()]
+    assert shown[:2] == [str(number) for number in results.table().index[:2]]
+    with pytest.raises(LookupError, match=r"does not search over target\.size: model"):
+        results.plot_parameter("target.size")
+    with pytest.raises(LookupError, match=r"evaluate\.diagnostics"):
+        results.plot_layers()
+    with pytest.raises(LookupError, match="test scores of configuration 5"):
+        results.plot_languages(5)
+
+
 def test_scores_have_one_row_for_each_of_their_keys(results: Results) -> None:
     keys = ["number", "task", "language", "metric", "split", "stage", "examples"]
     assert not results.scores.duplicated(keys).any()

@@ -48,7 +48,7 @@ class Figure:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
 
         stream = io.BytesIO()
-        with _style():
+        with style():
             # savefig would draw it once more beforehand, to find places that stay as they are.
             FigureCanvasSVG(self.canvas).print_svg(
                 stream, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -64,7 +64,7 @@ class Figure:
 
         assert self.svg, "its layout has been found"
         stream = io.BytesIO()
-        with _style():
+        with style():
             self.canvas.set_dpi(200)
             FigureCanvasAgg(self.canvas).print_png(stream, metadata={"Software": None})
         return stream.getvalue()
@@ -75,7 +75,7 @@ class Figure:
 
         assert self.svg, "its layout has been found"
         stream = io.BytesIO()
-        with _style():
+        with style():
             FigureCanvasPdf(self.canvas).print_pdf(
                 stream, metadata=dict.fromkeys(("Creator", "Producer", "CreationDate"))
             )
@@ -113,15 +113,16 @@ def new_canvas(
 
     Its axes are one, or an array of ``columns`` side by side, in ``rows`` below each other.
     """
-    from matplotlib.figure import Figure as Canvas
+    from xlt_ray.report.figures.canvas import Canvas
 
-    with _style():
+    with style():
         figure = Canvas(figsize=(width, height))
         yield figure, figure.subplots(rows, columns)
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """matplotlib's settings of all figures, whatever the reader's are."""
     import matplotlib as mpl
 
     with mpl.rc_context():

@@ -39,7 +39,7 @@ def figures_of(
             inner = [parameter for parameter in parameters if parameter.startswith(f"{path}.")]
             if inner and _says_the_same(path, inner[0], table):
                 continue
-            figure = parameter_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
+            figure = parameter_figure(path, table, log=is_log(snapshot.sweep["space"], path))
             if figure is not None:
                 figures.append(figure)
         note = table.supervision_note
@@ -57,7 +57,7 @@ def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:
     return len(present) == 1 and all(is_absent(a) == is_absent(b) for a, b in values)
 
 
-def _is_log(space: Mapping[str, Any], path: str) -> bool:
+def is_log(space: Mapping[str, Any], path: str) -> bool:
     """Whether the sweep file searches a parameter on a logarithmic scale; inside blocks, too."""
     nodes: list[Any] = [space]
     for part in path.split("."):
