@@ -399,7 +399,7 @@ MODELS = [
             ("config.json", "vocab_size is 90")),
     Mistake("a language model that reads one way",
             _model(model_type="llama", num_attention_heads=2, intermediate_size=16, num_key_value_heads=2),
-            ("models/own", "causal")),
+            ("model.pooling", "causal")),
     Mistake("an encoder with a decoder", _model(model_type="t5", is_encoder_decoder=True),
             ("models/own", "an encoder such as BERT or XLM-R")),
     Mistake("the folder above the model", _with("model=./models"), ("models", "small")),

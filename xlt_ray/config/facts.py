@@ -40,6 +40,8 @@ class ModelFacts:
     """Width of the table of pieces; 0 for the hidden size."""
     has_position_table: bool = True
     """False if positions turn states (rotary) or are distances."""
+    is_causal: bool = False
+    """Whether no piece sees those after it, as in decoder-only models."""
 
     @property
     def feed_forward(self) -> int:

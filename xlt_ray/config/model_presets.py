@@ -1,4 +1,4 @@
-"""Encoders that are often swept over: their shapes, and what a training of them takes.
+"""Models that are often swept over: their shapes, and what a training of them takes.
 
 ``xlt list models`` shows the table, and ``xlt check`` uses it if the hub cannot be reached. Shapes
 are those of the models' ``config.json``. Memory is an estimate:
@@ -24,7 +24,7 @@ _LARGEST_BATCH = 64
 
 @dataclass(frozen=True)
 class Preset:
-    """One encoder as it was published."""
+    """One model as it was published."""
 
     name: str
     """Hugging Face id."""
@@ -38,6 +38,11 @@ class Preset:
     """Pieces of an input."""
     languages: str
     """Number or name of the languages of its pre-training."""
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is decoder-only."""
+        return self.architecture in _CAUSAL
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,6 +105,7 @@ def estimate(preset: Preset, *, gpu_bytes: float = 80e9, length: int = 256) -> E
         num_gpus *= 2
 
 
+_CAUSAL = frozenset({"gemma3_text", "llama", "qwen3"})
 _OLDEST = frozenset({"google-bert", "FacebookAI", "distilbert"})
 _MILLION = 10**6
 _PAPERS = {
@@ -109,6 +115,7 @@ _PAPERS = {
     "glot500-": "2305.12182", "mmBERT-": "2509.06888", "roberta-": "1907.11692",
     "afro-xlmr-": "2204.06487", "serengeti": "2212.10785", "EuroBERT-": "2503.05500",
     "electra-": "2003.10555", "ModernBERT-": "2412.13663",
+    "Qwen3-": "2505.09388", "Llama-3": "2407.21783", "gemma-3-": "2503.19786",
 }  # fmt: skip
 """arXiv numbers by how names begin."""
 
@@ -149,6 +156,11 @@ PRESETS: tuple[Preset, ...] = tuple(
         ),
         ("answerdotai/ModernBERT-base", "modernbert", 22, 768, 12, 149.0, 50368, 8192, "English"),
         ("answerdotai/ModernBERT-large", "modernbert", 28, 1024, 16, 394.8, 50368, 8192, "English"),
+        ("Qwen/Qwen3-0.6B-Base", "qwen3", 28, 1024, 16, 596.0, 151936, 32768, "119"),
+        ("Qwen/Qwen3-1.7B-Base", "qwen3", 28, 2048, 16, 1720.6, 151936, 32768, "119"),
+        ("meta-llama/Llama-3.2-1B", "llama", 16, 2048, 32, 1235.8, 128256, 131072, "8"),
+        ("google/gemma-3-270m", "gemma3_text", 18, 640, 4, 268.1, 262144, 32768, "140"),
+        ("google/gemma-3-1b-pt", "gemma3_text", 26, 1152, 4, 999.9, 262144, 32768, "140"),
     )
 )  # fmt: skip
 

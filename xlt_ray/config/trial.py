@@ -219,9 +219,13 @@ class Model(ConfigModel):
     """Run code that comes with the model; only for models you trust."""
     layers: int | None = Field(default=None, ge=1)
     """How many layers are kept, from the lowest up; by default all."""
-    pooling: Literal["first", "mean"] = "first"
-    """What heads of pairs, scores and choices read: the state of the first piece, or the mean over
-    the pieces, which suits encoders that were tuned for sentence vectors."""
+    pooling: Literal["first", "mean", "last"] = "first"
+    """What heads of whole sequences read: the state of the first piece, the mean over the pieces,
+    which suits encoders that were tuned for sentence vectors, or the state of the last piece, which
+    is the only one of a decoder-only model that has seen them all."""
+    attention: Literal["as_trained", "bidirectional"] = "as_trained"
+    """Whether every piece of a decoder-only model also sees those after it (LLM2Vec, arXiv
+    2404.05961); a masked LM then teaches it to use them."""
     freeze: Freeze = Freeze()
 
     @property
@@ -242,6 +246,7 @@ class Model(ConfigModel):
         """
         changes = [] if self.layers is None else [f"{self.layers} layers"]
         changes += [] if self.pooling == "first" else [f"{self.pooling} pooling"]
+        changes += [] if self.attention == "as_trained" else [f"{self.attention} attention"]
         return f"{self.label} ({', '.join(changes)})" if changes else self.label
 
     def num_layers(self, facts: Facts) -> int:

@@ -1,4 +1,4 @@
-"""Load and save encoders and their tokenizers, and refuse what is not an encoder.
+"""Load and save encoders and their tokenizers; a decoder-only model is taken for one, too.
 
 An encoder comes in float32, from safetensors files only, with its pooler set aside. What
 :func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
@@ -93,7 +93,8 @@ def load_encoder(
     A toy preset is initialised from ``seed``; a folder or Hub model does not depend on it.
     ``revision`` is as in :func:`load_tokenizer`. Of ``model.layers`` the lowest are kept, with
     the bits of a model that has only these. Raises ModelError if weights are missing, the
-    tokenizer has more pieces than the encoder, or the model is causal.
+    tokenizer has more pieces than the encoder, or the model is causal and its first piece would
+    stand for the sentence.
     """
     if toy_models.is_toy(model.name):
         words = tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
@@ -112,8 +113,7 @@ def load_encoder(
             model=model.name,
             remedy="they do not belong together",
         )
-    if not reads_both_ways(encoder):
-        raise _is_causal(encoder, model.name)
+    _set_attention(encoder, model)
     _set_pooling(encoder, model)
     return encoder
 
@@ -217,6 +217,9 @@ def _load_tokenizer(
         )
     if _joins_words(tokenizer):
         tokenizer = load(add_prefix_space=True)
+    if tokenizer.pad_token_id is None:
+        # Decoder-only models are often trained without padding, which no piece sees here.
+        tokenizer.pad_token = tokenizer.eos_token
     if _joins_words(tokenizer):
         # A tokenizer.json without a class of its own ignores the argument.
         tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
@@ -280,6 +283,7 @@ def _encoder(
             # Not registered as a module: its parameters do not belong to the encoder any more.
             object.__setattr__(loaded, POOLER, loaded.pooler)
         loaded.pooler = None
+    _see_both_ways(loaded)
     attend_without_reading(loaded)
     return loaded.train()
 
@@ -298,12 +302,18 @@ def attend_without_reading(encoder: PreTrainedModel) -> None:
     """
 
     def mask(
-        *, attention_mask: Tensor | None, allow_is_bidirectional_skip: bool = False, **rest: Any
+        *,
+        attention_mask: Tensor | None,
+        allow_is_bidirectional_skip: bool = False,
+        allow_is_causal_skip: bool = True,
+        **rest: Any,
     ) -> Tensor | None:
         is_free = attention_mask is None or attention_mask.device.type == "cpu"
-        may_skip = allow_is_bidirectional_skip and is_free
         made: Tensor | None = sdpa_mask(
-            attention_mask=attention_mask, allow_is_bidirectional_skip=may_skip, **rest
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=allow_is_bidirectional_skip and is_free,
+            allow_is_causal_skip=allow_is_causal_skip and is_free,
+            **rest,
         )
         return made
 
@@ -412,11 +422,11 @@ def _has_pooler(config: Any) -> bool:
 
 # -- causal models ------------------------------------------------------------------------
 #
-# In a causal (decoder-only) model no piece sees those after it. The first piece stands for a
-# sentence in the heads of pairs, scores and choices, and would be the same for every sentence;
-# tags would not see what follows. So causal models are found by trying, and refused until they
-# are supported.
+# In a causal (decoder-only) model no piece sees those after it, and the state of a piece was
+# trained to predict the next one. They are found by trying.
 
+PREDICTS_NEXT = "xlt_predicts_next"
+"""Key of an encoder's configuration: whether the state of a piece predicts the next piece."""
 _SMALL = {
     "num_hidden_layers": 2,
     "n_layer": 2,
@@ -447,13 +457,52 @@ def reads_both_ways(encoder: PreTrainedModel) -> bool:
     return not torch.equal(first, second)
 
 
-def refuse_causal(
-    model: Model, config: Mapping[str, Any], place: str, revision: str | None
-) -> None:
-    """Raises ModelError for an unknown or causal model, before any weights are read.
+def _set_attention(encoder: PreTrainedModel, model: Model) -> None:
+    """Note that a causal model predicts next pieces, and let its pieces see those after them.
 
-    A small model of the same configuration with random weights is tried. If it cannot be made,
-    nothing is raised: the encoder itself is tried when it is loaded.
+    Raises:
+        ModelError: the first piece would stand for a sentence that it does not see, or the model
+            stays causal.
+    """
+    if reads_both_ways(encoder):
+        return
+    name = type(encoder).__name__
+    setattr(encoder.config, PREDICTS_NEXT, True)
+    encoder.config.use_cache = False
+    if model.attention == "bidirectional":
+        encoder.config.is_causal = False
+        _see_both_ways(encoder)
+        if not reads_both_ways(encoder):
+            raise ModelError(
+                f"the pieces of a {name} cannot be made to see those after them",
+                model=model.name,
+                remedy="model.attention: as_trained",
+            )
+    elif model.pooling == "first":
+        raise ModelError(
+            f"a {name} of this configuration is causal: its first piece is the same for every "
+            "sentence",
+            model=model.name,
+            remedy="model.pooling: last or mean, or model.attention: bidirectional",
+        )
+
+
+def _see_both_ways(encoder: PreTrainedModel) -> None:
+    """Let attention without a mask be as that with one where ``config.is_causal`` is false."""
+    if getattr(encoder.config, "is_causal", True):
+        return
+    for module in encoder.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False
+
+
+def is_causal_family(
+    model: Model, config: Mapping[str, Any], place: str, revision: str | None
+) -> bool:
+    """Whether models of this configuration are causal, before any weights are read.
+
+    A small one with random weights is tried. If it cannot be made, the answer is no: the model
+    itself is tried when it is loaded. Raises ModelError for a family that is not known.
     """
     family = config.get("model_type")
     # Old configurations without it are recognised by their name.
@@ -467,7 +516,6 @@ def refuse_causal(
             else nearest(str(family), CONFIG_MAPPING, limit=0),
         )
     code: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
-    encoder: Any = None
     # Anything can keep a model of another size from being made or called.
     with contextlib.suppress(Exception), seeded(0, "causal"):
         full = AutoConfig.from_pretrained(place, revision=revision, **code)
@@ -477,19 +525,7 @@ def refuse_causal(
             smaller["layer_types"] = settings["layer_types"][: smaller["num_hidden_layers"]]
         ids = {key: None for key in settings if key.endswith("_token_id")}
         small = type(full).from_dict({**settings, **smaller, **ids, "pad_token_id": 0})
-        made = AutoModel.from_config(small, dtype=torch.float32, **code)
-        if reads_both_ways(made):
-            return
-        encoder = made
-    if encoder is not None:
-        raise _is_causal(encoder, model.name)
-
-
-def _is_causal(encoder: PreTrainedModel, name: str) -> ModelError:
-    return ModelError(
-        f"a {type(encoder).__name__} of this configuration is causal: no piece sees those after "
-        "it, so the first one, which stands for the sentence, says the same of every sentence",
-        model=name,
-        remedy="expected an encoder that reads both ways, such as BERT or XLM-R; decoder-only "
-        "models are not supported",
-    )
+        tried = AutoModel.from_config(small, dtype=torch.float32, **code)
+        _see_both_ways(tried)
+        return not reads_both_ways(tried)
+    return False

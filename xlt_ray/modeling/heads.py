@@ -76,10 +76,11 @@ class PairHead(Head):
     """Dropout, dense, tanh, dropout, linear on one state: logits ``(..., num_labels)``.
 
     The first piece ([CLS], <s>) stands for the sequence of one or two sentences, as in XTREME's
-    baselines, so that scores can be compared with published ones; or the mean over its pieces.
+    baselines, so that scores can be compared with published ones; or the mean over its pieces, or
+    the last one.
 
     Args:
-        pooling: ``first`` or ``mean`` (``model.pooling``).
+        pooling: ``first``, ``mean`` or ``last`` (``model.pooling``).
         drops_states: whether the first dropout exists, as in RoBERTa's and XLM-R's classes for
             sequences. Those of BERT have none, since their dense layer is the encoder's pooler.
     """
@@ -111,6 +112,9 @@ class PairHead(Head):
         if self.pooling == "mean":
             is_piece = attention_mask.unsqueeze(-1).to(hidden.dtype)
             state = (hidden * is_piece).sum(dim=-2) / is_piece.sum(dim=-2).clamp(min=1)
+        elif self.pooling == "last":
+            last = (attention_mask.sum(dim=-1) - 1).clamp(min=0)[..., None, None]
+            state = hidden.take_along_dim(last, dim=-2).squeeze(-2)
         pooled = torch.tanh(self.dense(self.dropout(state) if self.drops_states else state))
         logits: Tensor = self.output(self.dropout(pooled))
         return logits

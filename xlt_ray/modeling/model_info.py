@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def model_facts(
     Raises:
         ModelError: a malformed preset, a preset without toy data, a folder that holds no model, a
             name that is neither a folder nor on a Hub that can be reached, a revision of anything
-            but a Hub model, or a causal (decoder-only) model.
+            but a Hub model, or an encoder with a decoder.
     """
     folder = Path(model.name).expanduser()
     if model.revision is not None and (toy_models.is_toy(model.name) or folder.is_dir()):
@@ -140,6 +141,7 @@ def model_facts(
             weights="",
             vocabulary_size=preset.vocabulary_size,
             num_heads=preset.num_heads,
+            is_causal=preset.is_causal,
         )
     config = _read_config(model.name, config_file.parent)
     return _facts(model, config, commit, model.name, commit)
@@ -159,7 +161,7 @@ def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, 
 def _facts(
     model: Model, config: dict[str, Any], weights: str, place: str, revision: str | None = None
 ) -> ModelFacts:
-    """Facts from a parsed ``config.json``, of a model that is an encoder."""
+    """Facts from a parsed ``config.json``, of an encoder or a decoder-only model."""
     name, family = model.name, config.get("model_type")
     if config.get("is_encoder_decoder"):
         raise ModelError(
@@ -169,9 +171,9 @@ def _facts(
         )
     facts = shape_of(name, config, weights)
     if family not in _READ_BOTH_WAYS or config.get("is_decoder"):
-        from xlt_ray.modeling.encoder import refuse_causal
+        from xlt_ray.modeling.encoder import is_causal_family
 
-        refuse_causal(model, config, place, revision)
+        return replace(facts, is_causal=is_causal_family(model, config, place, revision))
     return facts
 
 

@@ -22,10 +22,10 @@ from xlt_ray.modeling.heads import IGNORED, Head, summed_loss
 from xlt_ray.modeling.network import (
     INPUTS,
     Batch,
-    MaskedLmHead,
     build_head,
     last_states,
     masked_lm_head,
+    predicting_states,
 )
 
 PART = "part"
@@ -40,7 +40,7 @@ class MultitaskNetwork(nn.Module):
     """
 
     def __init__(
-        self, encoder: PreTrainedModel, heads: nn.ModuleDict, masked: MaskedLmHead | None
+        self, encoder: PreTrainedModel, heads: nn.ModuleDict, masked: nn.Module | None
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -61,7 +61,7 @@ class MultitaskNetwork(nn.Module):
         if self.masked is not None:
             if number == len(self.heads):
                 is_masked = batch["labels"] != IGNORED
-                answer = self.masked(states[is_masked])
+                answer = self.masked(predicting_states(self.encoder, states)[is_masked])
                 return summed_loss(answer, batch["labels"][is_masked], batch["denominator"]) + zero
             zero = zero + self.masked(states[:0].flatten(0, 1)).float().sum()
         if "labels" not in batch:

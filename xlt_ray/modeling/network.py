@@ -34,6 +34,7 @@ from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import (
     POOLED_FAMILIES,
     POOLING,
+    PREDICTS_NEXT,
     begin_with_pooler,
     inputs_of,
     seeded,
@@ -64,6 +65,15 @@ def hidden_states(
 def last_states(encoder: PreTrainedModel, batch: Batch) -> Tensor:
     """States of the last layer, ``(batch, length, hidden)``."""
     return hidden_states(encoder, batch, (-1,))[-1]
+
+
+def predicting_states(encoder: PreTrainedModel, states: Tensor) -> Tensor:
+    """The states that pieces are predicted from, of those of the last layer, ``(batch, length,
+    hidden)``: their own, or those of the pieces before them, as decoder-only models were trained
+    (masked next token prediction, arXiv 2404.05961). The first piece has none before it."""
+    if getattr(encoder.config, PREDICTS_NEXT, False):
+        return torch.cat([states[:, :1], states[:, :-1]], dim=1)
+    return states
 
 
 class _Predicts(nn.Module):
@@ -115,22 +125,33 @@ class MaskedLmHead(nn.Module):
         return functional.linear(states, self.tied, self.bias)
 
 
+class NextPieceHead(nn.Module):
+    """The product with the input embeddings, as of decoder-only models that tie the two."""
+
+    def __init__(self, embeddings: nn.Embedding) -> None:
+        super().__init__()
+        self.tied = embeddings.weight
+
+    def forward(self, states: Tensor) -> Tensor:
+        return functional.linear(states, self.tied)
+
+
 class MaskedLm(_Predicts):
     """Encoder and masked-LM head; logits ``(batch, length, vocabulary)``.
 
     The loss is ``- sum over i in M of log p(x_i | H_i)``, with M the positions to be predicted, x
-    the pieces there before they were hidden, and H the last layer's states (arXiv 1810.04805,
+    the pieces there before they were hidden, and H the :func:`predicting_states` (arXiv 1810.04805,
     section 3.1). It computes logits only at labelled pieces, about one in six. Without labels, a
     mask ``is_predicted`` ``(batch, length)`` does the same: ``(num_predicted, vocabulary)``.
     """
 
-    def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead) -> None:
+    def __init__(self, encoder: PreTrainedModel, head: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
 
     def forward(self, batch: Batch) -> Tensor:
-        states = last_states(self.encoder, batch)
+        states = predicting_states(self.encoder, last_states(self.encoder, batch))
         if "labels" not in batch:
             if "is_predicted" in batch:
                 states = states[batch["is_predicted"]]
@@ -205,10 +226,12 @@ def masked_lm(encoder: PreTrainedModel, _: Alignment, seed: int) -> MaskedLm:
     return build_masked_lm(encoder, seed)
 
 
-def masked_lm_head(encoder: PreTrainedModel, seed: int) -> MaskedLmHead:
+def masked_lm_head(encoder: PreTrainedModel, seed: int) -> MaskedLmHead | NextPieceHead:
     """A new head that is tied to the embeddings of ``encoder``."""
     embeddings = encoder.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding), "an encoder reads pieces through one table"
+    if getattr(encoder.config, PREDICTS_NEXT, False):
+        return NextPieceHead(embeddings)
     with seeded(seed, "masked-lm"):
         head = MaskedLmHead(encoder.config.hidden_size, embeddings)
         begin_linear_layers(head, encoder)

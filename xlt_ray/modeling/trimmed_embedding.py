@@ -20,6 +20,8 @@ from transformers import PreTrainedModel
 
 LARGEST_SHARE = 0.5
 """Share of a table's rows up to which they are trained alone."""
+SCALE = "scalar_embed_scale"
+"""Attribute of Gemma's tables: what their rows are multiplied by."""
 
 
 class TrimmedEmbedding(nn.Module):
@@ -45,14 +47,19 @@ class TrimmedEmbedding(nn.Module):
             weights[is_trained], freeze=False, padding_idx=padding if padding >= 0 else None
         )
         self.rest = nn.Embedding.from_pretrained(weights[~is_trained], freeze=True)
+        self._scale = getattr(table, SCALE, None)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """As ``nn.Embedding``; IndexError for a piece of the rest in training."""
+        """As the table that it was made of; IndexError for a piece of the rest in training."""
         places = self.places[ids]
+        states: Tensor
         if self.training:
-            return self.trained(places)
-        trained, rest = self.trained(places.clamp(min=0)), self.rest((~places).clamp(min=0))
-        return torch.where((places >= 0).unsqueeze(-1), trained, rest)
+            states = self.trained(places)
+        else:
+            trained, rest = self.trained(places.clamp(min=0)), self.rest((~places).clamp(min=0))
+            states = torch.where((places >= 0).unsqueeze(-1), trained, rest)
+        # As transformers does, which rounds the scale to the type of the weights.
+        return states if self._scale is None else states * states.new_tensor(self._scale)
 
     def whole(self, trained: Tensor) -> Tensor:
         """(num_rows, width): the table with these weights in the trained rows."""
@@ -67,10 +74,11 @@ def trim_embedding(encoder: PreTrainedModel, ids: np.ndarray) -> None:
     """Train only the rows ``ids``, ascending, of the encoder's table of word embeddings.
 
     Nothing is changed if they are more than half of it, if the table is not trained or more than
-    an ``nn.Embedding``, or if its weights are those of another module as well.
+    an ``nn.Embedding`` with a scale, or if its weights are those of another module as well.
     """
     table = encoder.get_input_embeddings()
-    if type(table) is not nn.Embedding or len(ids) > LARGEST_SHARE * table.num_embeddings:
+    is_plain = type(table) is nn.Embedding or hasattr(table, SCALE)
+    if not is_plain or len(ids) > LARGEST_SHARE * table.num_embeddings:
         return
     if not table.weight.requires_grad:
         return

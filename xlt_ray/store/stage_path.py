@@ -200,12 +200,14 @@ def path_of(
     The facts must cover the trial, which :mod:`xlt_ray.config.checks.check_sweep` ensures.
     """
     trial = with_lengths(trial, facts)
+    attention = trial.model.attention
     model = Stage(
         kind="model",
         settings={
             "weights": facts.models[trial.model.label].weights,
             **({} if trial.model.layers is None else {"layers": trial.model.layers}),
             **({} if trial.model.pooling == "first" else {"pooling": trial.model.pooling}),
+            **({} if attention == "as_trained" else {"attention": attention}),
         },
         data={},
         # A toy preset has random weights, so another seed makes another model.

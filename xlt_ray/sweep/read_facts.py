@@ -32,7 +32,7 @@ from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec
-from xlt_ray.config.trial import Freeze, HubData, Model, ToyData, TrialSpec, with_lengths
+from xlt_ray.config.trial import HubData, Model, ToyData, TrialSpec, with_lengths
 from xlt_ray.data.cache import Verdicts
 from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes
 from xlt_ray.data.piece_check import PieceCheck, TextShares
@@ -498,7 +498,7 @@ def _texts_read(
     target, source = trial.target, trial.target.source_language
     length = target.max_length or 0
     # Its tokenizer is the same, whatever is made of its layers and states.
-    model = trial.model.model_copy(update={"layers": None, "pooling": "first", "freeze": Freeze()})
+    model = Model(**trial.model.model_dump(include={"name", "revision", "trust_remote_code"}))
     if trial.intermediate is not None:
         mixture = mixture_of(trial.intermediate, source, facts.tasks)
         for name in mixture.tasks:

@@ -374,7 +374,7 @@ def _tune(
             search_alg=SchedulerSearcher(scheduler, process_failures, concurrency),
             scheduler=LiveTrialScheduler(scheduler, process_failures, node_left),
             num_samples=-1,
-            reuse_actors=True,
+            reuse_actors=not scheduler.sweep.settings.resources.grow_with_shapes,
             trial_name_creator=lambda trial: f"trial-{trial.config['task'].number}",
             trial_dirname_creator=lambda trial: f"trial-{trial.config['task'].number}",
         ),

@@ -83,12 +83,18 @@ def relative(facts: Facts) -> Facts:
     return replace(facts, models={**facts.models, "toy:2x64": model})
 
 
+def causal(facts: Facts) -> Facts:
+    model = replace(facts.models["toy:2x64"], is_causal=True)
+    return replace(facts, models={**facts.models, "toy:2x64": model})
+
+
 OTHERS = ("qab", "qac", "qad")
 FACTS_OF: dict[str, World] = {
     "plain": lambda facts: facts,
     "wide": wide,
     "ranking": ranking,
     "relative": relative,
+    "causal": causal,
     "same examples": same_examples,
     "no lexicon": lambda facts: replace(facts, lexicon={}),
     "no parallel text": lambda facts: replace(facts, parallel={}),
@@ -149,6 +155,13 @@ CASES = [
          "target.fusion.layer", "the last layer of toy:2x64 (1 layers), which has 1; at most 0"),
     Case("layers_exist", "model={name: toy:2x64, freeze: {layers: 2}}", "model.freeze.layers",
          "2 leaves none of the 2 layers of toy:2x64 to be trained; at most 1"),
+    Case("sentences_are_seen_whole", "model={name: toy:2x64, pooling: first}", "model.pooling",
+         "which is causal", "causal"),
+    Case("sentences_are_seen_whole",
+         f"model={{name: toy:2x64, pooling: mean}} & {PLACED % 'first'}",
+         "target.fusion.placement", "placement: pieces or mean", "causal"),
+    Case("sentences_are_seen_whole", "model={name: toy:2x64, attention: bidirectional}",
+         "model.attention", "its pieces see those after them as it is"),
     Case("fusion_is_not_too_narrow", NARROW % 17, "target.fusion.reduction", "at most 16"),
     *(Case("fused_states_are_read", f"{PLACED % placement} & target.task=tags",
            "target.fusion.placement", "one for every piece") for placement in ("first", "mean")),

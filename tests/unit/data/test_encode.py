@@ -106,6 +106,7 @@ def test_a_word_that_repeats_is_tokenised_once(make_tokenizer):
             return tokenizer(lists, **settings)
 
     pieces = WordPieces(Counting())
+    seen.clear()
     for sentences in ([["a", "b", "a"], ["a"]], [["b", "a"], ["c"]]):
         pieces.columns(sentences)
     assert seen == ["a", "b", "c"]
@@ -167,3 +168,29 @@ def test_a_table_of_nothing_can_be_kept(make_tokenizer, tmp_path):
     tokenizer = make_tokenizer(["a"])
     table([], tokenizer, tmp_path)
     assert len(table(refuse(), None, tmp_path)) <= 1
+
+
+def gemma_like_tokenizer():
+    """Puts a mark for the space before a word, and none before the first of a text."""
+    pieces = {piece: number for number, piece in enumerate(["<pad>", "</s>", "▁", "_", *"abx"])}
+    merges = [("▁", "a"), ("▁", "b"), ("▁", "x")]
+    pieces |= {"".join(merge): len(pieces) + number for number, merge in enumerate(merges)}
+    inner = Tokenizer(models.BPE(pieces, merges))
+    inner.normalizer = normalizers.Replace(" ", "▁")
+    inner.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
+
+
+def test_words_of_tokenizers_that_put_no_space_before_them_are_read_as_after_one():
+    tokenizer = gemma_like_tokenizer()
+    (sentence,) = encode_words([["ab", "b"]], tokenizer, with_places=True)
+    assert tokenizer.convert_ids_to_tokens(sentence.pieces) == ["▁a", "b", "▁b"]
+    assert sentence.places.tolist() == [[0, 1], [1, 2], [2, 3]]
+
+
+def test_sentences_that_no_special_piece_divides_are_divided_by_the_end_of_text():
+    template = template_of(gemma_like_tokenizer())
+    assert [(part.slot, part.ids) for part in template.pair] == [(0, ()), (None, (1,)), (1, ())]
+    assert [part.slot for part in template.single] == [0]
+    # Without a mask of its own an underscore hides a piece.
+    assert template.mask_id == 3

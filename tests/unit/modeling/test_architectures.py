@@ -42,6 +42,7 @@ SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_i
 DEBERTA = {**BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
            "position_buckets": 8, "position_biased_input": False, "share_att_key": True,
            "norm_rel_ebd": "layer_norm", "type_vocab_size": 0}  # fmt: skip
+CAUSAL = {**BERT, "num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": True}
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", BERT),
@@ -66,9 +67,20 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 ELECTRA's and RemBERT's word embeddings are narrower than the encoder; mDeBERTa has no positions;
 ModernBERT, EuroBERT, GTE and Nomic turn states by rotary ones."""
 
+DECODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "llama": ("Llama", CAUSAL, {"pooling": "last"}),
+    "qwen3": ("Qwen3", CAUSAL, {"pooling": "mean"}),
+    "gemma3_text": ("Gemma3Text", {**CAUSAL, "sliding_window": 4}, {"pooling": "last"}),
+    "llama, both ways": ("Llama", CAUSAL, {"attention": "bidirectional"}),
+    "gemma3_text, both ways": (
+        "Gemma3Text", {**CAUSAL, "sliding_window": 4}, {"attention": "bidirectional"},
+    ),
+}  # fmt: skip
+"""The same of decoder-only models, and the settings with which they are taken."""
+
 
 def test_every_preset_is_of_an_architecture_that_is_tried_here() -> None:
-    assert {preset.architecture for preset in PRESETS} <= set(ARCHITECTURES)
+    assert {preset.architecture for preset in PRESETS} <= {*ARCHITECTURES, *DECODERS}
 
 
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
@@ -85,17 +97,20 @@ every_kind = pytest.mark.parametrize("kind", TRAINED)
 class Loaded:
     """One architecture as a sweep loads it."""
 
+    model: Model
     folder: Path
     facts: ModelFacts
     tokenizer: Any
     encoder: transformers.PreTrainedModel
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+@pytest.fixture(scope="module", params=[*ARCHITECTURES, *DECODERS])
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """Tests may train it: nothing here depends on its weights."""
     torch.set_num_threads(1)
-    name, settings = ARCHITECTURES[request.param]
+    is_decoder = request.param in DECODERS
+    chosen: dict[str, Any] = DECODERS[request.param][2] if is_decoder else {}
+    name, settings = (DECODERS if is_decoder else ARCHITECTURES)[request.param][:2]
     folder = tmp_path_factory.mktemp(request.param)
     # A tokenizer without a class of its own makes token types for every model.
     pads_with_one = settings.get("pad_token_id") == 1
@@ -103,10 +118,14 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     config = getattr(transformers, f"{name}Config")(**settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        getattr(transformers, f"{name}ForMaskedLM")(config).save_pretrained(folder)
-    model = Model(name=str(folder))
+        suffix = "CausalLM" if is_decoder else "MaskedLM"
+        getattr(transformers, f"{name.removesuffix('Text')}For{suffix}")(config).save_pretrained(
+            folder
+        )
+    model = Model(name=str(folder), **chosen)
     tokenizer = load_tokenizer(model, None)
-    return Loaded(folder, model_facts(model, None), tokenizer, load_encoder(model, tokenizer, 0))
+    encoder = load_encoder(model, tokenizer, 0)
+    return Loaded(model, folder, model_facts(model, None), tokenizer, encoder)
 
 
 @pytest.fixture
@@ -159,9 +178,9 @@ def test_depth_width_and_positions_are_known_beforehand(loaded: Loaded) -> None:
 
 
 def test_the_lowest_layers_can_be_kept_alone(loaded: Loaded, tmp_path: Path) -> None:
-    model = Model(name=str(loaded.folder), layers=2)
+    model = loaded.model.model_copy(update={"layers": 2})
     kept, batch = load_encoder(model, loaded.tokenizer, 0), batch_of(loaded)
-    whole, _ = load_saved(loaded.folder)
+    whole = load_encoder(loaded.model, loaded.tokenizer, 0)
     weights = kept.state_dict()
     assert len(weights) < len(whole.state_dict())
     assert all(torch.equal(tensor, whole.state_dict()[name]) for name, tensor in weights.items())
@@ -178,25 +197,25 @@ def test_the_lowest_layers_can_be_kept_alone(loaded: Loaded, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["pair", "score", "choice"])
-def test_heads_read_the_mean_over_pieces_if_the_model_says_so(
-    loaded: Loaded, tmp_path: Path, kind: Any
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_heads_read_the_mean_or_the_last_piece_if_the_model_says_so(
+    loaded: Loaded, tmp_path: Path, pooling: Any, kind: Any
 ) -> None:
-    model = Model(name=str(loaded.folder), pooling="mean")
+    model = loaded.model.model_copy(update={"pooling": pooling})
     save_encoder(load_encoder(model, loaded.tokenizer, 0), loaded.tokenizer, tmp_path)
     # All later stages read what this one has saved.
     encoder, _ = load_saved(tmp_path)
     network = build_network(encoder, kind, methods.NoFusion(), NUM_LABELS, seed=0).eval()
-    plain = build_network(
-        load_saved(loaded.folder)[0], kind, methods.NoFusion(), NUM_LABELS, seed=0
-    ).eval()
+    encoder.config.xlt_pooling = "first"
+    plain = build_network(encoder, kind, methods.NoFusion(), NUM_LABELS, seed=0).eval()
     logits = network.predict(batch_of(loaded, kind))
     padded = network.predict(batch_of(loaded, kind, more_padding=3))
     torch.testing.assert_close(logits, padded)
     assert not torch.allclose(logits, plain.predict(batch_of(loaded, kind)))
-    ones = torch.ones(1, 4)
+    mask = torch.tensor([[1, 1, 1, 0]])
     states = torch.randn(1, 4, WIDTH, generator=torch.Generator().manual_seed(0))
-    mean = states.mean(dim=1, keepdim=True).expand(-1, 4, -1)
-    torch.testing.assert_close(network.head(states, ones), plain.head(mean, ones))
+    read = states[:, 2:3] if pooling == "last" else states[:, :3].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(network.head(states, mask), plain.head(read.expand(-1, 4, -1), mask))
 
 
 @pytest.mark.parametrize("layers", [(-1,), (0, -1), (2, -1)])
@@ -509,6 +528,8 @@ def test_a_saved_encoder_gives_the_same_states(loaded: Loaded, tmp_path: Path) -
 
 def test_token_types_of_a_pair_are_those_of_the_original(loaded: Loaded, tmp_path: Path) -> None:
     """Tokenizers here list no token types, as those without a class of their own never do."""
+    if loaded.model.attention == "bidirectional":
+        pytest.skip("the original is causal")
     texts = ("the cat sat on the mat", "dogs sat here")
     original = transformers.AutoModel.from_pretrained(loaded.folder).eval()
     makes_types = loaded.tokenizer(*texts, return_token_type_ids=True)["token_type_ids"]

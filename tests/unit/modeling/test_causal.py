@@ -1,4 +1,4 @@
-"""Decoder-only models are refused by their behaviour, before anything is started."""
+"""Decoder-only models are known by their behaviour, before their weights are read."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tests.unit.modeling.test_architectures import ARCHITECTURES
 from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import (
+    is_causal_family,
     load_encoder,
+    load_saved,
     load_tokenizer,
     reads_both_ways,
-    refuse_causal,
+    save_encoder,
 )
 from xlt_ray.modeling.model_info import model_facts
 
@@ -50,15 +52,22 @@ def write(name: str, settings: dict[str, Any], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
-def test_a_causal_model_is_refused_before_its_weights_are_read_and_when_it_is_loaded(
+def test_a_causal_model_is_known_before_its_weights_are_read_and_reads_both_ways_if_it_is_told(
     decoder: str, tmp_path: Path
 ) -> None:
     write(*DECODERS[decoder], tmp_path)
     model = Model(name=str(tmp_path))
-    with pytest.raises(ModelError, match=r"causal.*decoder-only models are not supported"):
-        model_facts(model, None)
-    with pytest.raises(ModelError, match="is causal"):
-        load_encoder(model, load_tokenizer(model, None), 0)
+    assert model_facts(model, None).is_causal
+    tokenizer = load_tokenizer(model, None)
+    with pytest.raises(ModelError, match="its first piece is the same for every sentence"):
+        load_encoder(model, tokenizer, 0)
+    causal = load_encoder(model.model_copy(update={"pooling": "last"}), tokenizer, 0)
+    assert not reads_both_ways(causal)
+    told = model.model_copy(update={"attention": "bidirectional"})
+    save_encoder(load_encoder(told, tokenizer, 0), tokenizer, tmp_path / "saved")
+    again, _ = load_saved(tmp_path / "saved")
+    assert reads_both_ways(again)
+    assert not model_facts(Model(name=str(tmp_path / "saved")), None).is_causal
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -67,7 +76,7 @@ def test_no_encoder_is_taken_for_a_causal_model(family: str, tmp_path: Path) -> 
     write(name, settings, tmp_path)
     encoder = transformers.AutoModel.from_pretrained(tmp_path)
     assert reads_both_ways(encoder)
-    refuse_causal(Model(name="it"), {}, str(tmp_path), None)
+    assert not is_causal_family(Model(name="it"), {}, str(tmp_path), None)
 
 
 def test_a_decoder_that_was_made_to_read_both_ways_is_taken(tmp_path: Path) -> None:
@@ -81,7 +90,6 @@ def test_trying_a_model_draws_no_random_numbers_and_leaves_it_as_it_was(tmp_path
     encoder = transformers.AutoModel.from_pretrained(tmp_path).train()
     before = torch.get_rng_state()
     reads_both_ways(encoder)
-    with pytest.raises(ModelError):
-        refuse_causal(Model(name="it"), {}, str(tmp_path), None)
+    assert is_causal_family(Model(name="it"), {}, str(tmp_path), None)
     assert torch.equal(torch.get_rng_state(), before)
     assert encoder.training

@@ -36,6 +36,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "model.name": ("toy:4x64", "model"),
     "model.layers": ({"name": "toy:2x64", "layers": 1}, "model"),
     "model.pooling": ({"name": "toy:2x64", "pooling": "mean"}, "model"),
+    "model.attention": ({"name": "toy:2x64", "attention": "bidirectional"}, "model"),
     "model.freeze.embeddings": ({"name": "toy:2x64", "freeze": {"embeddings": True}}, "align"),
     "model.freeze.layers": ({"name": "toy:2x64", "freeze": {"layers": 1}}, "align"),
     "align.objective": ({"objective": "tlm"}, "align"),
@@ -92,6 +93,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
 WHOLE = {
     "model.layers": "model",
     "model.pooling": "model",
+    "model.attention": "model",
     "model.freeze.embeddings": "model",
     "model.freeze.layers": "model",
     "align.objective": "align",

@@ -206,6 +206,23 @@ def layers_exist(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Probl
             )
 
 
+def sentences_are_seen_whole(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    is_causal, model = facts.models[trial.model.label].is_causal, trial.model
+    if not is_causal and model.attention == "bidirectional":
+        yield (
+            "model.attention",
+            f"{model.name} is not causal: its pieces see those after them as it is",
+            "leave it out",
+        )
+    if not is_causal or model.attention == "bidirectional":
+        return
+    reason = f"in {model.name}, which is causal, the first piece is the same for every sentence"
+    if model.pooling == "first":
+        yield ("model.pooling", reason, "last or mean, or model.attention: bidirectional")
+    if getattr(trial.target.fusion, "placement", "pieces") == "first":
+        yield ("target.fusion.placement", reason, "placement: pieces or mean")
+
+
 def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     longest = facts.models[trial.model.label].max_positions
     for name in TRAINED:
@@ -266,6 +283,7 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     *check_pretraining.CHECKS,
     *check_evaluation.CHECKS,
     layers_exist,
+    sentences_are_seen_whole,
     lengths_fit,
     batches_split_evenly,
     rows_may_be_moved,

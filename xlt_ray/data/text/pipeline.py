@@ -186,15 +186,30 @@ class Template:
 
 
 def template_of(tokenizer: Any) -> Template:
-    """Read the template off any fast Hugging Face tokenizer by framing a word with itself."""
+    """Read the template off any fast Hugging Face tokenizer by framing a word with itself.
+
+    Tokenizers of decoder-only models may put nothing between two sentences, where the end of text
+    stands then, and have no mask, for which LLM2Vec (arXiv 2404.05961) took an underscore.
+    """
+    pair = _parts(tokenizer, ["a"], ["a"])
+    second = next(place for place, part in enumerate(pair) if part.slot == 1)
+    if pair[second - 1].slot == 0 and tokenizer.eos_token_id is not None:
+        pair = (*pair[:second], Part(None, (int(tokenizer.eos_token_id),), 0), *pair[second:])
     return Template(
         single=_parts(tokenizer, ["a"]),
-        pair=_parts(tokenizer, ["a"], ["a"]),
+        pair=pair,
         pad_id=int(tokenizer.pad_token_id),
-        mask_id=None if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id),
+        mask_id=_mask_id(tokenizer),
         special_ids=frozenset(int(id_) for id_ in tokenizer.all_special_ids),
         num_pieces=len(tokenizer),
     )
+
+
+def _mask_id(tokenizer: Any) -> int | None:
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    underscore = tokenizer.convert_tokens_to_ids("_")
+    return None if underscore in (None, tokenizer.unk_token_id) else int(underscore)
 
 
 def _parts(tokenizer: Any, *sentences: list[str]) -> tuple[Part, ...]:
@@ -218,7 +233,7 @@ def _parts(tokenizer: Any, *sentences: list[str]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-_TABLE_VERSION = 2
+_TABLE_VERSION = 3
 _CHUNK = 1000
 """Sentences that are tokenised at once."""
 
@@ -284,6 +299,7 @@ class WordPieces:
 
     def __init__(self, tokenizer: Any, *, with_places: bool = False) -> None:
         self._tokenizer, self._with_places = tokenizer, with_places
+        self._space = _space_before_words(tokenizer)
         self._pieces: dict[str, np.ndarray] = {}
         self._places: dict[str, np.ndarray] = {}
 
@@ -312,7 +328,7 @@ class WordPieces:
         if not unknown:
             return
         encoding = self._tokenizer(
-            [[word] for word in unknown],
+            [[self._space + word] for word in unknown],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
@@ -326,7 +342,20 @@ class WordPieces:
             self._pieces[word] = np.array(ids, np.int32)
             if self._with_places:
                 places = encoding["offset_mapping"][number] or [(0, len(word))]
-                self._places[word] = np.array(places, np.int32)
+                shifted = np.array(places, np.int32) - len(self._space)
+                self._places[word] = np.maximum(shifted, 0)
+
+
+def _space_before_words(tokenizer: Any) -> str:
+    """What has to stand before a word of a list so that it is read as after a space.
+
+    Most tokenizers put a space there themselves. Those of Gemma, Llama 3 and Qwen would take the
+    word for the rest of the one before it.
+    """
+    text, words = tokenizer(
+        [["x x"], ["x", "x"]], is_split_into_words=True, add_special_tokens=False
+    )["input_ids"]
+    return " " if len(text) == len(words) and text != words else ""
 
 
 _MOST_WORDS = 500_000

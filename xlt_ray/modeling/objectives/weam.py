@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 
 from xlt_ray.config import methods
 from xlt_ray.modeling.heads import IGNORED, summed_loss
-from xlt_ray.modeling.network import Batch, MaskedLm, last_states, masked_lm_head
+from xlt_ray.modeling.network import Batch, MaskedLm, last_states, masked_lm_head, predicting_states
 
 
 class WeamNetwork(MaskedLm):
@@ -41,7 +41,7 @@ class WeamNetwork(MaskedLm):
     def forward(self, batch: Batch) -> Tensor:
         if "labels" not in batch:
             return super().forward(batch)
-        states = last_states(self.encoder, batch)
+        states = predicting_states(self.encoder, last_states(self.encoder, batch))
         swapped = batch["swap"].to(states.dtype) @ states
         is_masked = batch["labels"] != IGNORED
         labels, denominator = batch["labels"][is_masked], batch["denominator"]
