@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.common import xlt_run
 from xlt_ray import Results
-from xlt_ray.report.labels import is_absent, parameter_names, short_names, value_label
+from xlt_ray.config.labels import is_absent, parameter_names, short_names, value_label
 from xlt_ray.report.stats import summary
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_tracking import OpenSweep, all_runs, path_of, snapshot, sweep_in
+from tests.sweeps.test_tracking import OpenSweep, all_runs, called, path_of, snapshot, sweep_in
+from xlt_ray.config.labels import run_name
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
@@ -37,11 +38,11 @@ def of_kind(opened: OpenSweep, kind: str) -> list[Any]:
 
 
 def parents(opened: OpenSweep) -> list[tuple[str, str]]:
-    """Every run but the sweep's own, with the one that it is nested below, by name."""
+    """Every run but the sweep's own, with the one that it is nested below."""
     runs = all_runs(opened)
-    names = {run.info.run_id: run.info.run_name for run in runs}
+    names = {run.info.run_id: called(run) for run in runs}
     return [
-        (run.info.run_name, names[run.data.tags["mlflow.parentRunId"]])
+        (called(run), names[run.data.tags["mlflow.parentRunId"]])
         for run in runs
         if "mlflow.parentRunId" in run.data.tags
     ]
@@ -74,6 +75,10 @@ def test_trials_are_nested_below_their_configuration_which_shows_their_means(
     views = [lived(opened, tracker, value) for value in VALUES]
     assert parents(opened) == NESTED
     first, second = of_kind(opened, "configuration")
+    name = run_name(views[0].assignment, opened.sweep.resolved()["space"])
+    assert first.info.run_name == name == "toy:4x64 ratio=0.6787"
+    names = {run.info.run_name for run in of_kind(opened, "trial")}
+    assert {f"{name} seed 0", f"{name} seed 1"} < names
     assert [run.info.status for run in (first, second)] == ["FINISHED", "FINISHED"]
     assert first.data.params == {name: str(value) for name, value in views[0].assignment.items()}
     metrics = second.data.metrics

@@ -39,7 +39,7 @@ HEADERS = (
     """[...document.querySelectorAll("[role=columnheader]")].map(one => one.innerText.trim())"""
 )
 NAMES = """[...document.querySelectorAll("a")].map(one => one.innerText)
-    .filter(one => one.startsWith("configuration "))"""
+    .filter(one => one.startsWith("toy:"))"""
 
 
 @contextlib.contextmanager

@@ -178,11 +178,19 @@ def client_of(uri: str) -> MlflowClient:
 
 
 def runs_of(uri: str) -> list[Any]:
-    """All runs of an MLflow, by name."""
+    """All runs of an MLflow, by kind and number."""
     client = client_of(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, max_results=1000)
-    return sorted(runs, key=lambda run: run.info.run_name)
+    return sorted(runs, key=called)
+
+
+def called(run: Any) -> str:
+    """A run by its kind and number, that of a sweep by its name."""
+    kind = run.data.tags["xlt.kind"]
+    if kind == "sweep":
+        return str(run.info.run_name)
+    return f"{kind} {int(run.data.tags[f'xlt.{kind}']):03d}"
 
 
 def log(tracker: Tracker, run_id: str, examples: int, metrics: Mapping[str, float]) -> None:
@@ -723,7 +731,7 @@ def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
     for run in runs_of(uri):
         if run.data.tags["xlt.kind"] == "trial":
             name = client_of(uri).get_experiment(run.info.experiment_id).name
-            trial = (run.info.run_name, run.info.status, run.data.metrics["objective"])
+            trial = (called(run), run.info.status, run.data.metrics["objective"])
             trials[name] = sorted([*trials.get(name, []), trial])
     return trials
 

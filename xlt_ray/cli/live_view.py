@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from xlt_ray.cli.snapshot import RunningTrial, SweepSnapshot
-from xlt_ray.report.labels import value_label
 
 WIDE = 110
 """Columns from which on a row has the examples and the time left of its stage, too."""
@@ -56,9 +55,8 @@ def _header(snapshot: SweepSnapshot, width: int) -> Iterator[RenderableType]:
     if snapshot.best is not None:
         best = snapshot.best
         seeds = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
-        # By its values alone: the names stand in the rows.
-        values = " ".join(map(value_label, best.trial.assignment.values()))
-        yield _line(f"best {snapshot.metric} {best.objective:.4f}{seeds}: {values}", "green")
+        name = snapshot.best_name or f"configuration {best.configuration}"
+        yield _line(f"best {snapshot.metric} {best.objective:.4f}{seeds}: {name}", "green")
     if snapshot.step:
         yield _line(snapshot.step, "cyan")
 

@@ -16,7 +16,6 @@ from xlt_ray.api import CHECKING
 from xlt_ray.cli.live_view import live_view, overall
 from xlt_ray.cli.snapshot import SweepProgress
 from xlt_ray.redact import redacted
-from xlt_ray.report.labels import parameter_names, value_label
 
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
@@ -85,7 +84,7 @@ class LineReporter(SweepProgress):
     def begun(self, view: TrialView) -> None:
         super().begun(view)
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
-        self._print(view.number, f"begins{again}: {described(view)}")
+        self._print(view.number, f"begins{again}: {self.name_of(view)}")
 
     def reported(self, view: TrialView, report: Report) -> None:
         super().reported(view, report)
@@ -191,19 +190,6 @@ class JsonReporter:
     def _print(self, event: str, **fields: Any) -> None:
         line = redacted({"time": round(self._clock(), 3), "event": event, **fields})
         print(json.dumps(line, ensure_ascii=False), flush=True)
-
-
-def described(view: TrialView) -> str:
-    """A trial's parameters in one line."""
-    return " ".join(filter(None, (settings_of(view), f"seed={view.seed}")))
-
-
-def settings_of(view: TrialView) -> str:
-    """The parameters of a configuration in one line."""
-    names = parameter_names(view.assignment)
-    return " ".join(
-        f"{names[path]}={value_label(value)}" for path, value in view.assignment.items()
-    )
 
 
 def sentence(report: Report, metric: str) -> str:

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.table import Column
 
 from xlt_ray.cli.output import print_table, width_of_output
-from xlt_ray.report.labels import language_label, parameter_names, value_label
+from xlt_ray.config.labels import language_label, parameter_names, value_label
 
 if TYPE_CHECKING:
     from xlt_ray.report.tables import Cell, LanguageTable, Row

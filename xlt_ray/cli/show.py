@@ -100,9 +100,9 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     [dim]xlt trials quickstart --json[/]
     """
     from xlt_ray.cli.listings import trial_row
+    from xlt_ray.config.labels import parameter_names, value_label
     from xlt_ray.config.supervision import ZERO_SHOT
     from xlt_ray.ledger import load_ledger, mixed_facts
-    from xlt_ray.report.labels import parameter_names, value_label
     from xlt_ray.store.store import StageStore
 
     if address is not None:

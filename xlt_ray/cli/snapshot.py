@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from xlt_ray.report.labels import parameter_names, value_label
+from xlt_ray.config.labels import run_name
 
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
@@ -69,6 +69,7 @@ class SweepSnapshot:
     failures: tuple[FailureGroup, ...] = ()
     """The most frequent cause first."""
     best: Winner | None = None
+    best_name: str = ""
     made_s: float = 0.0
     """Seconds of the stages that trials of this run made."""
     saved_s: float = 0.0
@@ -96,6 +97,7 @@ class SweepProgress:
     def __init__(self, sweep: SweepSpec, clock: Callable[[], float] = time.monotonic) -> None:
         self.sweep = sweep
         self.metric = sweep.settings.objective.metric
+        self._space = sweep.resolved()["space"]
         self.clock = clock
         self._started_s = clock()
         self._step = ""
@@ -173,6 +175,10 @@ class SweepProgress:
             return None
         return (report.examples - first) / (now - since_s)
 
+    def name_of(self, view: TrialView) -> str:
+        """What a trial is called beside the others."""
+        return run_name(view.assignment, self._space, view.seed)
+
     def snapshot(self) -> SweepSnapshot:
         """The sweep as it stands; another thread may ask for it while trials begin and end."""
         from xlt_ray.config.sweep import modes_of
@@ -185,13 +191,15 @@ class SweepProgress:
             views = [ended[number] for number in sorted(ended)]
             objective = self.sweep.settings.objective.model_dump()
             search = self.sweep.settings.search
+            best = winner(views, search.seeds, *modes_of(objective))
             of_ended = SweepSnapshot(
                 self.sweep.name,
                 self.metric,
                 search.most_trials,
                 0.0,
                 ended=Counter(view.state for view in views),
-                best=winner(views, search.seeds, *modes_of(objective)),
+                best=best,
+                best_name="" if best is None else run_name(best.trial.assignment, self._space),
                 failures=tuple(
                     FailureGroup(cause, tuple(view.number for view in alike), alike[0].message)
                     for cause, alike in by_cause(still_failed(views)).items()
@@ -205,7 +213,7 @@ class SweepProgress:
             step=self._step,
             time_left=self._time_left,
             running=tuple(running[number] for number in sorted(running)),
-            names=distinct_names(views, [*ended.values()]),
+            names={view.number: self.name_of(view) for view in views},
             made_s=self._made_s,
             saved_s=self._saved_s,
         )
@@ -218,29 +226,3 @@ def _in_stage(trial: RunningTrial, stage: str) -> RunningTrial:
         return trial
     score = trial.score if stage in ("", "evaluate") else None
     return RunningTrial(trial.view, stage, score=score)
-
-
-def distinct_names(views: Sequence[TrialView], others: Sequence[TrialView] = ()) -> dict[int, str]:
-    """What tells trials from each other and from others, by number: the parameters and the seed
-    that are not the same in all of them, or all where none differs."""
-    everyone = (*views, *others)
-    values: dict[str, set[str]] = {}
-    for view in everyone:
-        for path, value in view.assignment.items():
-            values.setdefault(path, set()).add(value_label(value))
-    names = parameter_names(values)
-    differing = [path for path in names if len(values[path]) > 1] or [*names]
-    has_seeds = len({view.seed for view in everyone}) > 1
-    return {
-        view.number: " ".join(
-            [
-                *(
-                    f"{names[path]}={value_label(view.assignment[path])}"
-                    for path in differing
-                    if path in view.assignment
-                ),
-                *[f"seed={view.seed}"] * (has_seeds or not names),
-            ]
-        )
-        for view in views
-    }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from xlt_ray.cli.progress import settings_of
+from xlt_ray.config.labels import run_name
 from xlt_ray.config.supervision import ZERO_SHOT
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
         typer.echo(f"note: {summary.made_by_others}")
     if summary.best is not None:
         best = summary.best
+        name = run_name(best.trial.assignment, sweep.resolved()["space"])
         over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
         typer.echo(
             f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
-            f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
+            f"{best.objective:.4f}{over}"
+            + (f" ({name})" if name else "")
             + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
         )
         for point in front_of(summary.trials, sweep.resolved()):

@@ -36,7 +36,7 @@ class Choice:
     options: tuple[Any, ...]
 
     def labels(self) -> tuple[Value, ...]:
-        return tuple(_label(option) for option in self.options)
+        return tuple(option_label(option) for option in self.options)
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def refuse_empty(low: float, high: float, log: bool, path: str, document: Docume
         raise document.error("a logarithmic range must begin above 0", key=path)
 
 
-def _label(option: Any) -> Value:
+def option_label(option: Any) -> Value:
+    """An option of a choice as assignments have it: a block by its JSON text."""
     if option is None or isinstance(option, bool | int | float | str):
         return option
     return json.dumps(plain(option), sort_keys=True, ensure_ascii=False)

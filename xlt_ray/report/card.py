@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 
 from xlt_ray.config.export_metadata import Exported, ExportedScore
+from xlt_ray.config.labels import value_label
 from xlt_ray.config.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.report.labels import value_label
 from xlt_ray.store.stage import short
 
 _LONG_TEXT = {

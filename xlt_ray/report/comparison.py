@@ -16,11 +16,11 @@ from typing import Any, Literal, NoReturn
 
 import pandas as pd
 
+from xlt_ray.config.labels import value_label
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView, facts_label
 from xlt_ray.report.frames import Snapshot, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.item_uncertainty import OverItems, ReadItems, kept_of, over_items
-from xlt_ray.report.labels import value_label
 from xlt_ray.report.provenance import model_of, weights_of
 from xlt_ray.report.selection import header, is_oracle, num_candidates
 from xlt_ray.report.stats import (

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from xlt_ray.config.labels import is_absent, is_number, value_label
 from xlt_ray.config.search_space import Value
 from xlt_ray.report.figures import csv_text
-from xlt_ray.report.labels import is_absent, is_number, value_label
 from xlt_ray.report.ped_anova import Axis, ped_anova
 from xlt_ray.report.stats import ALPHA, difference_interval, units
 from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.labels import parameter_names, value_label
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.report.effects import Effect, Effects
 from xlt_ray.report.figures import csv_text
-from xlt_ray.report.labels import parameter_names, value_label
 from xlt_ray.report.selection import Pick, counted, table_header
 from xlt_ray.report.stats import named
 from xlt_ray.report.tables import TEX_MARKS, Cell, LanguageTable, Row, marks

@@ -16,11 +16,11 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from xlt_ray.config.labels import parameter_names, value_label
 from xlt_ray.errors import SpecError, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, TrialView, load_ledger, standings
 from xlt_ray.ledger.access import driver_of
-from xlt_ray.report.labels import parameter_names, value_label
 from xlt_ray.report.provenance import LOCAL_MLFLOW, mlflow_server
 from xlt_ray.store.stage import short
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.labels import is_absent, language_label, parameter_names, value_label
 from xlt_ray.config.languages import language
 from xlt_ray.config.seed_race import seeds_text
 from xlt_ray.config.sweep import selection_rule
@@ -49,7 +50,6 @@ from xlt_ray.report.frames import (
     trials_frame,
 )
 from xlt_ray.report.item_uncertainty import configuration_intervals
-from xlt_ray.report.labels import is_absent, language_label, parameter_names, value_label
 from xlt_ray.report.provenance import LOCAL_MLFLOW, lost_weights, mlflow_server
 from xlt_ray.report.stats import named, spread_note, student_quantile, summary, trained_stages
 from xlt_ray.report.tables import (

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xlt_ray.config.labels import language_label, value_label
 from xlt_ray.config.model_presets import find_preset
 from xlt_ray.errors import SpecError
 from xlt_ray.files import atomic_write
@@ -21,7 +22,6 @@ from xlt_ray.report.figures import Figure
 from xlt_ray.report.figures.every import figures_of
 from xlt_ray.report.figures.parameters import profiles_frame
 from xlt_ray.report.frames import Snapshot, as_of, costs_frame, trials_frame
-from xlt_ray.report.labels import language_label, value_label
 from xlt_ray.report.latex_tables import booktabs, effects_tex, groups_tex, table_tex, tex
 from xlt_ray.report.provenance import model_of
 from xlt_ray.report.references import Reference, bibtex, references_of

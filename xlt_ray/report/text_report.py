@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from xlt_ray.config.labels import language_label, run_name
 from xlt_ray.ledger import STANDINGS, failure_lines, mixed_facts
 from xlt_ray.report import selection
 from xlt_ray.report.frames import Snapshot, as_of
-from xlt_ray.report.labels import language_label, parameter_names, value_label
 from xlt_ray.report.tables import Cell, LanguageTable, Row, marks, tables_of
 
 WIDTH = 80
@@ -25,7 +25,7 @@ def report_text(snapshot: Snapshot) -> str:
     for table in tables_of(snapshot):
         lines += ["", *_wrapped(f"{table.task}, test {table.metric} in %, mean over seeds")]
         lines += _wrapped(selection.table_header(table, snapshot.sweep))
-        lines += ["", *_ranking(table)]
+        lines += ["", *_ranking(table, snapshot)]
         best = next((row for row in table.rows if row.trials), None)
         if best is not None:
             lines += ["", *_by_language(best, table)]
@@ -54,16 +54,16 @@ def _head(snapshot: Snapshot) -> Iterator[str]:
             yield from _wrapped(f"note: {note}")
 
 
-def _ranking(table: LanguageTable) -> Iterator[str]:
-    """The best configurations, each with its parameters below its scores."""
+def _ranking(table: LanguageTable, snapshot: Snapshot) -> Iterator[str]:
+    """The best configurations, each with its name below its scores."""
+    space = snapshot.sweep["space"]
+    assignments = {trial.configuration: trial.assignment for trial in snapshot.trials}
     yield f"{'#':>5} {'seeds':>5} {'dev':>11} {'all':>11} {_without(table):>11} {'gap':>11}"
     for row in table.rows[:MAX_ROWS]:
         cells = (row.objective, row.mean, row.mean_without_source, row.gap)
         number = f"{row.configuration}{marks(row.supervision)}"
         yield f"{number:>5} {row.num_seeds:>5} " + " ".join(f"{_score(cell):>11}" for cell in cells)
-        names = parameter_names(table.parameters)
-        values = (f"{names[path]} {value_label(row.parameters[path])}" for path in table.parameters)
-        yield from _wrapped(", ".join(values), indent=12)
+        yield from _wrapped(run_name(assignments[row.configuration], space), indent=12)
     if len(table.rows) > MAX_ROWS:
         yield f"{len(table.rows) - MAX_ROWS} more configurations are in the tables of xlt report"
 

@@ -53,7 +53,7 @@ _ENVIRONMENT = {
 MAX_PROBLEM = 300
 """Characters of an error that are shown; a proxy may answer with a whole page."""
 MAX_NAME = 250
-"""Characters of the name of a metric."""
+"""Characters of the name of a metric or a run."""
 _ILLEGAL = re.compile(r"[^\w.\-/ :]")
 _BATCH = 1000
 """Points in one request; MLflow refuses more."""

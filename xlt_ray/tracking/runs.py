@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+from xlt_ray.config.labels import run_name
 from xlt_ray.config.seed_race import seed_levels
 from xlt_ray.config.supervision import supervision_label
 from xlt_ray.config.sweep import is_judged_by_oracle, reads_target_labels
@@ -38,6 +39,7 @@ from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import mlflow_fields
 from xlt_ray.tracking.client import (
+    MAX_NAME,
     VIEW_TAG,
     Experiment,
     Point,
@@ -102,6 +104,7 @@ class Tracker:
         self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
         self._seeds = seed_levels(ledger.sweep["search"]["seeds"])
         self._source = mlflow_fields.source_of(ledger.sweep)
+        self._space = ledger.sweep["space"]
         self._views = {view.number: view for view in ledger.trials}
         parent = self.experiment.find(self._parent) or self.experiment.first("sweep")
         if parent is None:
@@ -222,14 +225,19 @@ class Tracker:
         return self._find(retried) if run is None and retried is not None else run
 
     def _make(self, view: TrialView) -> TrackedRun:
-        return self._create("trial", view.number, self._parent_of(view), view.started)
+        name = run_name(view.assignment, self._space, view.seed)
+        return self._create("trial", view.number, name, self._parent_of(view), view.started)
 
     def _create(
-        self, kind: str, number: int, parent: str, started: datetime.datetime | None
+        self,
+        kind: str,
+        number: int,
+        name: str,
+        parent: str,
+        started: datetime.datetime | None,
     ) -> TrackedRun:
         tags = {f"xlt.{kind}": str(number), "mlflow.parentRunId": parent, **mlflow_fields.origin()}
-        # Names sort as numbers do.
-        return self.experiment.create(kind, f"{kind} {number:03d}", tags, _ms(started))
+        return self.experiment.create(kind, name[:MAX_NAME], tags, _ms(started))
 
     def show(
         self, run: TrackedRun, trial: TrialSnapshot, store: StageStore, points: Sequence[Point] = ()
@@ -328,7 +336,8 @@ class Tracker:
             started = min(
                 filter(None, (member.started for member in [view, *members])), default=None
             )
-            run = self._create("configuration", number, self._parent, started)
+            name = run_name(view.assignment, self._space) or f"configuration {number}"
+            run = self._create("configuration", number, name, self._parent, started)
         self._configuration_ids[number] = run.id
         return run
 

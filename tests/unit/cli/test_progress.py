@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xlt_ray.cli.output import print_table
-from xlt_ray.cli.progress import JsonReporter, LineReporter, described, echo_event, sentence
+from xlt_ray.cli.progress import JsonReporter, LineReporter, echo_event, sentence
 from xlt_ray.cli.summary import describe_failures, echo_summary
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.ledger import TrialView
@@ -182,13 +182,6 @@ def test_json_lines_say_what_happens_and_ticks_only_now_and_then(
     assert lines[5]["text"] == "MLflow rejected password=***"
     assert (lines[6]["trial"], lines[6]["cause"]) == (0, "oom")
     assert (lines[7]["failed"], lines[7]["best"]) == ([0], None)
-
-
-def test_parameters_whose_paths_end_alike_are_distinguished() -> None:
-    rates = {"intermediate.learning_rate": 1e-4, "target.learning_rate": 1e-5, "target.epochs": 3}
-    assert described(replace(VIEW, assignment=rates)) == (
-        "intermediate.learning_rate=0.0001 target.learning_rate=1e-05 epochs=3 seed=0"
-    )
 
 
 def test_scores_of_pairs_and_averaged_weights_are_named_by_their_task(

@@ -20,6 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy import stats
 
 from tests.unit.report.conftest import NOWHERE_SCORED, csv_rows, made_table
+from xlt_ray.config.labels import value_label
 from xlt_ray.ledger import StageUse
 from xlt_ray.ledger.front import pareto_front
 from xlt_ray.report.effects import (
@@ -44,7 +45,6 @@ from xlt_ray.report.figures.overview import (
 from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.frames import Snapshot, costs_frame
-from xlt_ray.report.labels import value_label
 from xlt_ray.report.ped_anova import TARGET_QUANTILE, Axis, ped_anova
 from xlt_ray.report.stats import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.tables import (

@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.labels import is_absent, value_label
 from xlt_ray.report.effects import Effects
 from xlt_ray.report.figures import Figure
 from xlt_ray.report.figures.overview import timeline
 from xlt_ray.report.figures.parameters import language_figure, parameter_figure, profile_figure
 from xlt_ray.report.figures.questions import question_figures
 from xlt_ray.report.frames import Snapshot
-from xlt_ray.report.labels import is_absent, value_label
 from xlt_ray.report.tables import LanguageTable
 
 

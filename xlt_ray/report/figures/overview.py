@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from xlt_ray.config.labels import is_absent, is_number, parameter_names, short_names, value_label
 from xlt_ray.ledger import TrialView
 from xlt_ray.ledger.front import pareto_front
 from xlt_ray.report import figures as base
@@ -24,7 +25,6 @@ from xlt_ray.report.effects import (
 )
 from xlt_ray.report.figures import Figure, figure_of, new_canvas
 from xlt_ray.report.frames import Snapshot, in_utc
-from xlt_ray.report.labels import is_absent, is_number, parameter_names, short_names, value_label
 from xlt_ray.report.ped_anova import TARGET_QUANTILE
 from xlt_ray.report.tables import LanguageTable
 from xlt_ray.store.record import StageRecord

@@ -15,12 +15,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.config.diagnostics import DIAGNOSTICS
-from xlt_ray.config.languages import language
-from xlt_ray.ledger import TrialView
-from xlt_ray.report import figures as base
-from xlt_ray.report.figures import Figure, figure_of, new_canvas
-from xlt_ray.report.frames import Snapshot
-from xlt_ray.report.labels import (
+from xlt_ray.config.labels import (
     is_absent,
     is_number,
     language_label,
@@ -28,6 +23,11 @@ from xlt_ray.report.labels import (
     short_names,
     value_label,
 )
+from xlt_ray.config.languages import language
+from xlt_ray.ledger import TrialView
+from xlt_ray.report import figures as base
+from xlt_ray.report.figures import Figure, figure_of, new_canvas
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.stats import named, spread_note
 from xlt_ray.report.tables import Cell, LanguageTable, Row
 

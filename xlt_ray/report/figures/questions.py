@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.labels import is_absent, is_number, short_names, value_label
 from xlt_ray.report import figures as base
 from xlt_ray.report.effects import Effects, drawn_series
 from xlt_ray.report.figures import Figure, figure_of, new_canvas
@@ -25,7 +26,6 @@ from xlt_ray.report.figures.overview import (
     parallel_figure,
     pareto_figure,
 )
-from xlt_ray.report.labels import is_absent, is_number, short_names, value_label
 from xlt_ray.report.stats import PowerLaw, fit_power_law, units
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, is_translate_train
 

@@ -1,4 +1,4 @@
-"""How values are written for people: parameters, options, numbers, languages."""
+"""How values are written for people: parameters, options, numbers, languages, runs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import PurePath
 from typing import Any
 
 from xlt_ray.config.languages import language
+from xlt_ray.config.search_space import Value, option_label
+from xlt_ray.config.yaml import DISTRIBUTIONS
 
-_DISTRIBUTIONS = ("choice", "int", "float")
 _NAMES = ("method", "objective", "task", "name")
 
 
@@ -65,6 +66,66 @@ def parameter_names(paths: Iterable[str]) -> dict[str, str]:
     ends = {path: path.rpartition(".")[2] for path in paths}
     times = Counter(ends.values())
     return {path: path if times[end] > 1 else end for path, end in ends.items()}
+
+
+def run_name(
+    assignment: Mapping[str, Any], space: Mapping[str, Any], seed: int | None = None
+) -> str:
+    """A configuration by the parameters that differ between those of its sweep, or one of its
+    trials by its ``seed``, too; empty where nothing differs.
+
+    Words stand alone, unless two parameters share them; numbers and truth values stand with the
+    name of their parameter, and the layer of a method behind an ``@``.
+
+    Args:
+        space: of the resolved sweep, as its ledger has it.
+
+    >>> methods = {"choice": [None, {"method": "dlfa", "layer": {"int": [1, 3]}}]}
+    >>> models, sizes = {"choice": ["/models/mbert", "/models/xlmr"]}, {"int": [1000, 4000]}
+    >>> space = {"model": models, "target": {"fusion": methods, "size": sizes, "epochs": 3}}
+    >>> dlfa = '{"layer": {"int": [1, 3]}, "method": "dlfa"}'
+    >>> run_name({"model": "/models/mbert", "target.fusion": dlfa, "target.fusion.layer": 3,
+    ...           "target.size": 4000}, space, seed=1)
+    'mbert dlfa@3 size=4000 seed 1'
+    >>> run_name({"model": "/models/xlmr", "target.fusion": None, "target.size": 1000}, space)
+    'xlmr fusion=none size=1000'
+    """
+    options: dict[str, set[Value]] = {}
+    for path, values in _options(space):
+        options.setdefault(path, set()).update(values)
+    options = {path: values for path, values in options.items() if len(values) > 1}
+    names = parameter_names(options)
+    models = short_names(map(str, options.get("model", ())))
+    times = Counter(word for values in options.values() for word in values)
+    parts: dict[str, str] = {}
+    for path in filter(options.__contains__, assignment):
+        value = assignment[path]
+        block, _, end = path.rpartition(".")
+        method = next((name for name in (block, f"{block}.method") if name in parts), None)
+        if end == "layer" and method is not None:
+            parts[method] += f"@{value_label(value)}"
+        elif isinstance(value, str) and times[value] <= 1:
+            parts[path] = value_label(models.get(value, value) if path == "model" else value)
+        else:
+            parts[path] = f"{names[path]}={value_label(value)}"
+    return " ".join([*parts.values(), *([] if seed is None else [f"seed {seed}"])])
+
+
+def _options(node: Any, path: str = "") -> Iterator[tuple[str, set[Value]]]:
+    """What each parameter of a space may be, by its path; of a range, both ends."""
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if not isinstance(node, Mapping):
+        return
+    if "choice" in node:
+        yield path, set(map(option_label, node["choice"]))
+        for option in node["choice"]:
+            yield from _options(option, path)
+    elif _is_searched(node):
+        yield path, set(node.get("int") or node["float"])
+    else:
+        for key, value in node.items():
+            yield from _options(value, f"{path}.{key}" if path else str(key))
 
 
 def short_names(options: Iterable[str]) -> dict[str, str]:
@@ -128,4 +189,4 @@ def _name(value: Any) -> str:
 
 
 def _is_searched(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(mark in value for mark in _DISTRIBUTIONS)
+    return isinstance(value, Mapping) and any(mark in value for mark in DISTRIBUTIONS)
