@@ -39,6 +39,8 @@ LEDGER_TAG = "xlt.ledger"
 VIEW_KEY = "xlt"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 """Tag of an experiment: the view of its runs that the page opens with ``VIEW_KEY``."""
+_MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of an experiment: its pages show models in training, not traces of applications."""
 _ENVIRONMENT = {
     # MLflow stays off the network (telemetry) unless the user has said otherwise.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -314,8 +316,10 @@ class Experiment:
 
     def _make(self, given: str | None) -> None:
         name = given or self.name
-        tags = {LEDGER_TAG: self.identity} if self.identity and not given else {}
-        if tags and self.client.get_experiment_by_name(name) is not None:
+        tags = {} if given else dict(_MODEL_TRAINING)
+        if self.identity and not given:
+            tags[LEDGER_TAG] = self.identity
+        if LEDGER_TAG in tags and self.client.get_experiment_by_name(name) is not None:
             name = name_of_second(name, self.identity)
         # A server decides for itself where artifacts go.
         is_remote = self.uri.startswith(("http", "databricks"))

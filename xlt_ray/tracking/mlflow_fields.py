@@ -524,7 +524,12 @@ def view_of(metric: str, mode: str, parameters: Sequence[str], *, has_seeds: boo
     """
     metrics = ["objective", f"test/{metric}/mean", f"test/{metric}/mean_without_source"]
     axes = list(parameters[:MAX_AXES])
-    columns = [*metrics, "seeds/complete", "sd/objective"] if has_seeds else metrics
+    first = ["objective", *(["sd/objective", "seeds/complete"] if has_seeds else [])]
+    columns = [
+        *(f"metrics.`{name}`" for name in first),
+        *(f"params.`{name}`" for name in axes),
+        *(f"metrics.`{name}`" for name in metrics if name not in first),
+    ]
     section = {
         "uuid": "xlt-parallel",
         "name": "Parameters and scores",
@@ -551,11 +556,9 @@ def view_of(metric: str, mode: str, parameters: Sequence[str], *, has_seeds: boo
         "searchFilter": f"tags.`xlt.kind` = '{'configuration' if has_seeds else 'trial'}'",
         "orderByKey": "metrics.`objective`",
         "orderByAsc": mode == "min",
-        "selectedColumns": [
-            *(f"metrics.`{name}`" for name in columns),
-            *(f"params.`{name}`" for name in axes),
-            "attributes.`Dataset`",
-        ],
+        "selectedColumns": columns,
+        # Behind these MLflow puts the duration, before them the name and the age of a run.
+        "columnOrder": columns,
         "runsHiddenMode": "SHOW_ALL",
         "compareRunSections": [section],
         "compareRunCharts": [chart],
