@@ -71,7 +71,7 @@ def status_row(ledger: Ledger) -> Row:
             for point in front_of(views, ledger.sweep)
         ],
         "is_running": bool(ledger.driver),
-        "seconds_left": _seconds_left(ledger),
+        "seconds_left": seconds_left(ledger),
         "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
         "by_hand": list(map(str, ledger.by_hand)),
         "origin": ledger.origin,
@@ -79,7 +79,7 @@ def status_row(ledger: Ledger) -> Row:
     }
 
 
-def _seconds_left(ledger: Ledger) -> float | None:
+def seconds_left(ledger: Ledger) -> float | None:
     """Until the sweep ends, as its living driver last said; None if that is unknown."""
     heartbeat = ledger.heartbeat
     if heartbeat is None or heartbeat.left_s is None:

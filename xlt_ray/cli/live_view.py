@@ -51,7 +51,8 @@ def _header(snapshot: SweepSnapshot, width: int) -> Iterator[RenderableType]:
         Text(counted, no_wrap=True),
     )
     yield bar
-    yield _line(overall(snapshot))
+    if line := overall(snapshot):
+        yield _line(line)
     if snapshot.best is not None:
         best = snapshot.best
         seeds = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
@@ -69,7 +70,7 @@ def overall(snapshot: SweepSnapshot) -> str:
     share = 100 * snapshot.saved_s / total_s if total_s else 0.0
     saved = f"sharing saved {share:.0f} % ({shown_duration(snapshot.saved_s)})"
     parts = (
-        f"{shown_duration(snapshot.elapsed_s)} so far",
+        "" if snapshot.elapsed_s is None else f"{shown_duration(snapshot.elapsed_s)} so far",
         snapshot.time_left,
         saved * bool(snapshot.saved_s),
     )
@@ -105,7 +106,8 @@ def _cells(
     yield Text(trial.stage or "preparing", "" if trial.stage else "dim")
     yield _progress(trial, 24 if is_wide else 11)
     if is_wide:
-        yield f"{trial.examples}/{trial.total_examples}" if trial.total_examples else ""
+        total = f"/{trial.total_examples}" if trial.total_examples else ""
+        yield f"{trial.examples}{total}" if trial.examples or total else ""
         yield "" if trial.left_s is None else shown_duration(trial.left_s)
     yield "" if trial.examples_per_s is None else f"{trial.examples_per_s:.3g}"
     yield "" if trial.loss is None else f"{trial.loss:.3f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -13,6 +13,9 @@ from xlt_ray.cli.cluster import answer_from
 from xlt_ray.cli.output import print_json, print_table, shown_number, warn
 from xlt_ray.home import Home
 
+if TYPE_CHECKING:
+    from xlt_ray.cli.watch import Found
+
 LEGEND = "✓ made by this trial, ↺3 reused from trial 3, ↺other/3 from trial 3 of the sweep other"
 
 
@@ -21,22 +24,45 @@ def status(
         str | None, typer.Argument(metavar="NAME", help="One sweep; by default, all of the home.")
     ] = None,
     as_json: JsonOption = False,
+    is_watched: Annotated[
+        bool,
+        typer.Option("--watch", help="Follow them until Ctrl-C; in a log, print each change."),
+    ] = False,
     address: AddressOption = None,
 ) -> None:
     """The state of sweeps: trials by state, best objective, and whether a driver runs.
 
     [dim]xlt status[/]
+    [dim]xlt status --watch[/]
     [dim]xlt status quickstart --address http://127.0.0.1:8265[/]
     """
-    from xlt_ray.ledger import STANDINGS
+    from xlt_ray.cli.watch import watch
+    from xlt_ray.errors import SpecError
 
     if address is not None:
+        if is_watched:
+            raise SpecError(
+                "follows the sweeps of a home that this machine reaches", file="command line",
+                key="--watch", remedy="leave out --address, or leave out --watch",
+            )  # fmt: skip
         _ask(address, "status", name, as_json=as_json)
-    home = Home.from_environment()
-    rows = _status_rows(home, None if name is None else api.sweep_name(name))
-    if as_json:
-        print_json(rows)
-        return
+    home, sweep = Home.from_environment(), None if name is None else api.sweep_name(name)
+
+    def find(known: Found) -> Found:
+        return _ledgers(home, sweep, known)
+
+    def show(rows: list[dict[str, Any]]) -> None:
+        print_json(rows) if as_json else _print_status(rows, home)
+
+    if is_watched:
+        watch(find, _status_rows, show)
+    else:
+        show(_status_rows(find({})))
+
+
+def _print_status(rows: list[dict[str, Any]], home: Home) -> None:
+    from xlt_ray.ledger import STANDINGS
+
     gpu_hours = ["GPU-hours"] * any(row["gpu_hours"] for row in rows)
     print_table(
         ["sweep", *STANDINGS, *gpu_hours, "best", "driver"],
@@ -77,21 +103,28 @@ def _driver(row: dict[str, Any]) -> str:
     )
 
 
-def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
-    """A row for each sweep, or for the one named, whose ledger must be readable."""
+def _ledgers(home: Home, name: str | None, known: Found) -> Found:
+    """The ledger of each sweep, or of the one named, which must be readable."""
+    from xlt_ray.cli.watch import ledgers_of
+    from xlt_ray.errors import LedgerError
+
+    if name is None:
+        names = [*dict.fromkeys([*home.sweeps(), *home.imported_sweeps()])]
+        return ledgers_of(home, names, known)
+    found = ledgers_of(home, [name], known)
+    if isinstance(problem := found[name], LedgerError):
+        raise problem
+    return found
+
+
+def _status_rows(found: Found) -> list[dict[str, Any]]:
     from xlt_ray.cli.listings import status_row, unreadable_row
     from xlt_ray.errors import LedgerError
-    from xlt_ray.ledger import load_ledger
 
-    if name is not None:
-        return [status_row(load_ledger(home.holding(name), name))]
-    rows = []
-    for sweep in dict.fromkeys([*home.sweeps(), *home.imported_sweeps()]):
-        try:
-            rows.append(status_row(load_ledger(home.holding(sweep), sweep)))
-        except LedgerError as error:
-            rows.append(unreadable_row(sweep, str(error)))
-    return rows
+    return [
+        unreadable_row(name, str(ledger)) if isinstance(ledger, LedgerError) else status_row(ledger)
+        for name, ledger in found.items()
+    ]
 
 
 def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOption = None) -> None:

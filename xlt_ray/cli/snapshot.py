@@ -12,7 +12,7 @@ from xlt_ray.config.labels import run_name
 
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
-    from xlt_ray.ledger import TrialView, Winner
+    from xlt_ray.ledger import Ledger, TrialView, Winner
     from xlt_ray.sweep.tasks import Report
 
 
@@ -58,7 +58,8 @@ class SweepSnapshot:
     metric: str
     most_trials: int
     """Trials that the sweep makes at most."""
-    elapsed_s: float
+    elapsed_s: float | None
+    """Since this run began; None for a process that does not run the sweep."""
     step: str = ""
     """What the driver does before the first trial begins."""
     time_left: str = ""
@@ -217,6 +218,36 @@ class SweepProgress:
             made_s=self._made_s,
             saved_s=self._saved_s,
         )
+
+
+def snapshot_of(ledger: Ledger) -> SweepSnapshot:
+    """The sweep as its ledger tells it to a process that does not run it: of a running trial the
+    examples and the score of its last evaluation in the target stage."""
+    from xlt_ray.cli.listings import seconds_left
+    from xlt_ray.ledger import sweep_of_ledger
+    from xlt_ray.sweep.budget import shown_duration
+
+    progress = SweepProgress(sweep_of_ledger(ledger))
+    standings, views = ledger.standings(), ledger.trials()
+    progress.continues(views)
+    for view in views:
+        if standings[view.number] == "running":
+            progress.begun(view)
+    left_s = seconds_left(ledger)
+    snapshot = progress.snapshot()
+    return replace(
+        snapshot,
+        elapsed_s=None,
+        time_left="" if left_s is None else f"about {shown_duration(left_s)} left",
+        running=tuple(map(_as_evaluated, snapshot.running)),
+    )
+
+
+def _as_evaluated(trial: RunningTrial) -> RunningTrial:
+    if not trial.view.curve:
+        return replace(trial, stage="running")
+    examples, score = trial.view.curve[-1]
+    return replace(trial, stage="target", examples=examples, score=score)
 
 
 def _in_stage(trial: RunningTrial, stage: str) -> RunningTrial:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,14 +54,21 @@ class Results:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: how many trials are in which state, and the best scores."""
+        from xlt_ray.config.labels import parameter_names
+
         states = list(self._snapshot.standings.values())
         counts = (f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         head = f"<p><b>{escape(self.name)}</b>: {', '.join(counts) or 'no trials yet'}</p>"
-        tables = (
-            table.head(_SHOWN).to_html(float_format="{:.3f}".format, na_rep="–", max_cols=24)
-            for table in map(_scores_by_language, self._tables)
+        names = parameter_names(self._snapshot.parameters)
+        return head + "".join(
+            _scores_by_language(table)
+            .head(_SHOWN)
+            # Values as the report writes them: a block by its name.
+            .assign(**{path: partial(_labels, path=path) for path in names})
+            .rename(columns=names)
+            .to_html(float_format="{:.3f}".format, na_rep="–", max_cols=24)
+            for table in self._tables
         )
-        return head + "".join(tables)
 
     def refresh(self) -> Results:
         """Read ledger and store again; returns itself."""
@@ -311,4 +318,11 @@ def _scores_by_language(table: LanguageTable) -> pd.DataFrame:
         }
         for row in table.rows
     ]
-    return pd.DataFrame(rows).set_index("configuration").apply(_numbers)
+    return pd.DataFrame(rows, dtype=object).set_index("configuration").apply(_numbers)
+
+
+def _labels(frame: pd.DataFrame, path: str) -> pd.Series:
+    from xlt_ray.config.labels import value_label
+
+    values = frame[path].astype(object)
+    return values.where(values.notna(), None).map(value_label)
