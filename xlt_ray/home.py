@@ -112,6 +112,10 @@ class Home:
         """What people ask of a sweep, until its driver has read it."""
         return self.root / "requests" / name
 
+    def merges(self, name: str) -> Path:
+        """A file for each merge of a sweep's trials."""
+        return self.root / "merges" / name
+
     @property
     def tune(self) -> Path:
         """Ray Tune's own files; nothing is ever read from them."""
@@ -154,6 +158,7 @@ class Home:
             self.ledgers / f"{name}.lock",
             self.hangs(name),
             self.requests(name),
+            self.merges(name),
             self.reports(name),
             self.tune / name,
         ]

@@ -15,7 +15,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from xlt_ray.cli import capsules, change, cluster, disk, export, prepare, reports, run, show
+from xlt_ray.cli import (
+    capsules,
+    change,
+    cluster,
+    disk,
+    export,
+    merge,
+    prepare,
+    reports,
+    run,
+    show,
+)
 from xlt_ray.errors import XltError
 
 
@@ -59,7 +70,10 @@ app = typer.Typer(
 
 
 COMMANDS = {
-    "Run": (run.run, run.resume, run.worker, run.stage, reports.confirm, cluster.submit),
+    "Run": (
+        *(run.run, run.resume, run.worker, run.stage),
+        *(reports.confirm, merge.merge, cluster.submit),
+    ),
     "Change": (change.stop, change.pause, change.clone, change.set_),
     "Look": (
         *(

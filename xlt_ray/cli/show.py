@@ -133,9 +133,13 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     [dim]xlt trials quickstart --json[/]
     """
     from xlt_ray.cli.listings import trial_row
+    from xlt_ray.cli.merge import print_merges
     from xlt_ray.config.labels import parameter_names, value_label
     from xlt_ray.config.supervision import ZERO_SHOT
     from xlt_ray.ledger import load_ledger, mixed_facts
+    from xlt_ray.ledger.merges import merges_of
+    from xlt_ray.report.frames import read_snapshot
+    from xlt_ray.report.merging import merge_rows
     from xlt_ray.store.store import StageStore
 
     if address is not None:
@@ -186,6 +190,10 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
         empty="no trials yet",
         legend="\n".join(filter(None, (LEGEND, mixed, ledger.origin))),
     )
+    merges = merges_of(home, ledger.name)
+    if merges:
+        typer.echo()
+        print_merges(merge_rows(read_snapshot(ledger, store), merges), ledger.name)
 
 
 def scores(

@@ -453,3 +453,75 @@ SAMPLINGS: tuple[Method, ...] = (
         "arXiv 1910.10683 (T5), section 3.5.2",
     ),
 )
+
+
+# -- merging: one network from the weights of several ----------------------------------------------
+
+
+class Merge(ConfigModel):
+    """How the weights of several trained networks become those of one."""
+
+    needs_base: ClassVar[bool] = False
+    """Whether it reads the weights that the trainings began with."""
+
+
+class MeanMerge(Merge):
+    method: Literal["mean"] = "mean"
+
+
+class ArithmeticMerge(Merge):
+    needs_base = True
+
+    method: Literal["arithmetic"]
+    scale: float = 1.0
+    """Factor of the sum of all changes."""
+
+
+class TiesMerge(Merge):
+    needs_base = True
+
+    method: Literal["ties"]
+    density: float = Field(default=0.2, gt=0.0, le=1.0)
+    """Share of each tensor's changes that is kept, the largest."""
+    scale: float = 1.0
+    """Factor of the merged change."""
+
+
+class LayerSwapMerge(Merge):
+    method: Literal["layer-swap"]
+    bottom: int = Field(default=1, ge=0)
+    """Lowest layers, and with any the embeddings, that come from the language model."""
+    top: int = Field(default=1, ge=0)
+    """Highest layers that come from the language model."""
+
+
+MERGES: tuple[Method, ...] = (
+    Method(
+        "mean",
+        MeanMerge,
+        "xlt_ray.modeling.merging.mean:mean",
+        "the mean of all weights",
+        "arXiv 2203.05482 (model soups)",
+    ),
+    Method(
+        "arithmetic",
+        ArithmeticMerge,
+        "xlt_ray.modeling.merging.arithmetic:arithmetic",
+        "what the trainings began with, plus scale times the sum of what they changed",
+        "arXiv 2212.04089 (task arithmetic)",
+    ),
+    Method(
+        "ties",
+        TiesMerge,
+        "xlt_ray.modeling.merging.ties:ties",
+        "the same with small changes left out, and of the others those of the prevailing sign",
+        "arXiv 2306.01708 (TIES), section 4; trimmed tensor by tensor",
+    ),
+    Method(
+        "layer-swap",
+        LayerSwapMerge,
+        "xlt_ray.modeling.merging.layer_swap:layer_swap",
+        "lowest and highest layers from a language model, everything else from the task's",
+        "arXiv 2410.01335 (layer swapping)",
+    ),
+)

@@ -374,6 +374,9 @@ class Target(Training):
     """Training examples: the first of one fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=3, ge=1)
     fusion: Fusion = NoFusion()
+    head_seed: int | None = Field(default=None, ge=0)
+    """Seed of the new weights of head and fusion; by default that of the trial. With one for all
+    seeds, `xlt merge` can merge them."""
     peft: Peft = NoPeft()
     """What is trained instead of the encoder's weights."""
     robust: Robust = NoRobust()

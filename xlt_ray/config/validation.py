@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,6 +14,8 @@ from pydantic.fields import FieldInfo
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.config.yaml import Document
 from xlt_ray.errors import SpecError, nearest
+
+M = TypeVar("M", bound=BaseModel)
 
 _CLOSE = 0.65
 """Least similarity to a key of the same section for a key to be misspelt, not misplaced."""
@@ -74,6 +76,27 @@ def explain_errors(
             by_key[key] = explained = document.error(problem, key=key, remedy=remedy)
         by_key.setdefault(key, explained)
     return list(by_key.values())
+
+
+def read_options(model: type[M], given: Mapping[str, Any], names: Mapping[str, str]) -> M:
+    """The settings of a method from options of a command.
+
+    Args:
+        names: names of options that are not those of their settings.
+
+    Raises:
+        SpecError: an option is wrong, or the method has none of that name.
+    """
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        setting = str(detail["loc"][-1])
+        problem = _expected(detail["type"], detail["msg"])
+        if detail["type"] == "extra_forbidden":
+            problem = f"is not an option of --method {given['method']}"
+        key = f"--{names.get(setting, setting)}"
+        raise SpecError(problem, file="command line", key=key) from None
 
 
 def _expected(kind: str, message: str) -> str:

@@ -353,6 +353,8 @@ def _judge(entry: StoreEntry, roots: GcRoots) -> tuple[Priority | None, str]:
         return Priority.BROKEN, _UNUSED[entry.sort]
     key, has_state = entry.key, entry.state_bytes > 0
     if key in roots.best:
+        if entry.kind == "merge":
+            return None, "merged network of a sweep"
         is_below = entry.kind not in ("target", "few_shot")
         return None, f"{'below the ' if is_below else ''}target stage of a best trial"
     if key in roots.returning:

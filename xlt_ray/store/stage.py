@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from xlt_ray.store.canonical import Json, canonical, digest
 
-Kind = Literal["model", "align", "trunk", "intermediate", "target", "few_shot", "evaluate"]
+Kind = Literal["model", "align", "trunk", "intermediate", "target", "few_shot", "merge", "evaluate"]
 
 VERSIONS: Mapping[Kind, int] = {
     "model": 1,
@@ -24,13 +24,17 @@ VERSIONS: Mapping[Kind, int] = {
     "intermediate": 3,
     "target": 3,
     "few_shot": 3,
+    "merge": 1,
     "evaluate": 2,
 }
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the tree; ``parent`` is None for the model that a path starts from."""
+    """One node of the tree; ``parent`` is None for the model that a path starts from.
+
+    A merge has as its parent the encoder that its first member started from.
+    """
 
     kind: Kind
     settings: Mapping[str, Any]
@@ -44,6 +48,8 @@ class Stage:
     starts_at: int = 0
     """Examples that the trunk which it goes on from has seen."""
     version: int = 0
+    members: tuple[Stage, ...] = ()
+    """The stages that a merge is made of, in this order."""
 
     def __post_init__(self) -> None:
         if not self.version:
@@ -59,6 +65,7 @@ class Stage:
             "data": canonical(self.data, "data"),
             "seed": self.seed,
             "parent": self.parent.key if self.parent else None,
+            **({"members": [member.key for member in self.members]} if self.members else {}),
         }
 
     @cached_property
@@ -93,6 +100,12 @@ class Stage:
         settings = {**payload["settings"]}  # type: ignore[dict-item]
         del settings["steps"]
         return digest({**payload, "settings": settings})
+
+
+def head_seed_of(stage: Stage) -> int:
+    """The seed that the new weights of a stage's head and fusion come from."""
+    seed: int = stage.settings.get("head_seed", stage.seed)
+    return seed
 
 
 def is_adapter(payload: Mapping[str, Any]) -> bool:

@@ -13,13 +13,16 @@ from xlt_ray.config.diagnostics import VERSION as DIAGNOSTICS_VERSION
 from xlt_ray.config.diagnostics import diagnosed_languages
 from xlt_ray.config.facts import Facts, Split, TaskFacts
 from xlt_ray.config.methods import (
+    MERGES,
     Alignment,
     AugmentRobust,
     ConfigModel,
+    Merge,
     NoPeft,
     NoRobust,
     Training,
     WsdSchedule,
+    method_named,
 )
 from xlt_ray.config.mixture import Mixture, mixture_of, own_language, text_languages
 from xlt_ray.config.supervision import supervision_of
@@ -245,11 +248,18 @@ def encoder_of(stage: Stage) -> Stage:
 
 def dependencies(stage: Stage) -> tuple[Stage, ...]:
     """The stages whose encoders ``stage`` reads, without the pretrained model."""
-    encoders = [encoder_of(stage)]
+    encoders = [*stage.members] or [encoder_of(stage)]
+    if stage.kind == "merge" and _needs_base(stage.settings["merge"]["method"]):
+        encoders.append(encoder_of(stage))
     if stage.settings.get("retrieval_encoder") == "before":
         encoders.append(encoder_of(encoders[0]))
     parts = {part.key: part for encoder in encoders for part in composed_of(encoder)}
     return tuple(parts.values())
+
+
+def _needs_base(method: str) -> bool:
+    settings = method_named(MERGES, method).settings
+    return issubclass(settings, Merge) and settings.needs_base
 
 
 def composed_of(stage: Stage) -> tuple[Stage, ...]:
@@ -416,6 +426,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "epochs": settings.epochs,
             "evaluations": settings.evaluations,
             "fusion": settings.fusion.hashed(),
+            **({} if settings.head_seed is None else {"head_seed": settings.head_seed}),
             **_peft(settings.peft),
             "hybrid": hybrid,
             **_ranking(settings.ranking, task),

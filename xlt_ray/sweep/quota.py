@@ -24,6 +24,7 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, load_ledger
+from xlt_ray.ledger.merges import Merged, merges_of
 from xlt_ray.store.canonical import digest
 from xlt_ray.store.gc import GcRoots, Inventory, StoreEntry, plan, remove
 from xlt_ray.store.lease import find_holder
@@ -56,6 +57,8 @@ class SweepUse:
     is_running: bool = False
     store: str = ""
     """Its stage store; empty for that of the home."""
+    merges: tuple[Merged, ...] = ()
+    """Networks that were merged from its trials."""
 
     @cached_property
     def open_configurations(self) -> frozenset[int]:
@@ -95,7 +98,7 @@ class SweepUse:
                     yield stage.key
 
 
-def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
+def use_of(ledger: Ledger, merges: Iterable[Merged] = (), *, is_running: bool) -> SweepUse:
     """The stages that a sweep uses, from its ledger."""
     search, best = ledger.sweep["search"], ledger.best()
     document = parse_document(json.dumps(ledger.sweep["space"], ensure_ascii=False), ledger.name)
@@ -118,6 +121,7 @@ def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
         ),
         is_running=is_running,
         store=ledger.sweep["places"]["store"] or "",
+        merges=tuple(merges),
     )
 
 
@@ -152,16 +156,16 @@ class Uses:
         return gc_roots(uses, own=own, is_store_shared=is_store_shared)
 
     def _use(self, name: str) -> SweepUse:
-        has_driver = is_running(self._home, name)
+        has_driver, merges = is_running(self._home, name), merges_of(self._home, name)
         if self._own is not None and name == self._own.name:
-            return use_of(self._own, is_running=has_driver)
+            return use_of(self._own, merges, is_running=has_driver)
         journal = self._home.ledger_journal(name)
         version: object = object()
         if journal.exists():
             status = journal.stat()
-            version = (status.st_mtime_ns, status.st_size, has_driver)
+            version = (status.st_mtime_ns, status.st_size, has_driver, *merges)
         if name not in self._known or self._known[name][0] != version:
-            use = use_of(load_ledger(self._home, name), is_running=has_driver)
+            use = use_of(load_ledger(self._home, name), merges, is_running=has_driver)
             self._known[name] = (version, use)
         return self._known[name][1]
 
@@ -199,6 +203,10 @@ def gc_roots(uses: Iterable[SweepUse], *, own: str = "", is_store_shared: bool =
                 needed |= keys
             if view.number == use.best:
                 best |= {stage.key for stage in view.stages if stage.kind in ("target", "few_shot")}
+        for merged in use.merges:
+            users.setdefault(merged.evaluation, set())
+            users.setdefault(merged.merge, set())
+            best.add(merged.merge)
     return GcRoots(
         needed=frozenset(needed),
         best=frozenset(best),

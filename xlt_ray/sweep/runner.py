@@ -35,6 +35,7 @@ from xlt_ray.ledger import (
     load_ledger,
     open_ledger,
     still_failed,
+    sweep_of_ledger,
 )
 from xlt_ray.ledger.access import sole_driver
 from xlt_ray.ledger.requests import MAY_SET
@@ -42,6 +43,7 @@ from xlt_ray.redact import redacted
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.capacity import Capacity, Concurrency, cluster_capacity, demands_of, node_names
 from xlt_ray.sweep.failures import ProcessFailures, cause_of, find_ledger_error, is_disk_full
+from xlt_ray.sweep.merge_trials import Merger
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
 from xlt_ray.sweep.notify import Notifier, end_notice
 from xlt_ray.sweep.ray_connection import connect, stoppable
@@ -243,6 +245,26 @@ def make_alone(
     task = replace(task, until=until, resources={**task.resources, "workers": 1})
     events, _ = open_walk(task)
     yield from events
+
+
+def open_merger(ledger: Ledger, home: Home) -> Merger:
+    """What merges trials of a sweep, in this process.
+
+    Raises:
+        SpecErrors: the sweep does not fit its models or data.
+        SpecError: nothing can be written in the home.
+    """
+    sweep = continued(sweep_of_ledger(ledger), ledger)
+    facts = checked_facts(sweep)
+    refuse_faulty(sweep, facts, home.cache)
+    home.refuse_unwritable()
+    from xlt_ray.sweep.workers import open_walk
+
+    def walk(task: TrialTask) -> Iterator[Event]:
+        events, _ = open_walk(replace(task, resources={**task.resources, "workers": 1}))
+        return events
+
+    return Merger(Planner(sweep, facts), home, ledger, open_store(sweep, home), walk)
 
 
 def task_alone(sweep: SweepSpec, home: Home, trial: int | None) -> TrialTask:

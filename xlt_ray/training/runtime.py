@@ -122,7 +122,7 @@ class Runtime:
         The micro-batch is the largest size within the limit that splits a worker's share of the
         batch evenly; the effective batch stays as it is.
         """
-        most = self.batch_limits.get(settings["max_length"])
+        most = self.batch_limits.get(settings.get("max_length", 0))
         if most is None:
             return self
         micro = self.micro_batch

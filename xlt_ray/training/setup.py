@@ -50,7 +50,7 @@ from xlt_ray.modeling.network import MaskedLm, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.modeling.peft import add_peft
 from xlt_ray.modeling.trimmed_embedding import trim_embedding
-from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage import Stage, head_seed_of
 from xlt_ray.training.evaluate import dev_pass, score, watched_scores
 from xlt_ray.training.load import (
     TrainingContext,
@@ -124,7 +124,8 @@ def supervised_setup(
     fusion = method_settings(FUSIONS, settings.get("fusion"))
     robust: Robust = method_settings(ROBUST, settings.get("robust"))
     ranking = _ranking(settings)
-    plain = build_network(encoder, task.kind, fusion, len(task.labels), stage.seed, ranking)
+    head_seed = head_seed_of(stage)
+    plain = build_network(encoder, task.kind, fusion, len(task.labels), head_seed, ranking)
     network = robust_network(plain, robust, pipeline.template.special_ids)
     is_trunk = stage.kind == "trunk"
     if is_trunk:

@@ -35,6 +35,7 @@ from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.final_weights import Average, Best, averaged_points
 from xlt_ray.training.load import TrainingContext, load_network, save_result
 from xlt_ray.training.loop import Training, evaluated
+from xlt_ray.training.merged_network import write_merge
 from xlt_ray.training.progress_writer import ProgressWriter
 from xlt_ray.training.setup import training_setup
 from xlt_ray.training.usage import UsageMeter
@@ -105,6 +106,12 @@ def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
         refuse_changed(stage, context.source)
         if stage.is_training:
             yield from _train(stage, context, lease, meter)
+        elif stage.kind == "merge":
+            began = time.monotonic()
+            folder = _result_folder(stage, context)
+            if folder is not None:
+                write_merge(stage, context, folder)
+            yield _commit(stage, folder, context, lease, meter, seconds=time.monotonic() - began)
         else:
             began = time.monotonic()
             assert stage.parent is not None

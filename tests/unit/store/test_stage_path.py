@@ -76,6 +76,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.evaluations": (9, "target"),
     "target.select": ("last", "target"),
     "target.average": (2, "target"),
+    "target.head_seed": (3, "target"),
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
     "evaluate.examples": (10, "evaluate"),
