@@ -1,4 +1,4 @@
-"""Trains stages of somebody else's sweep anew, and compares them with the records of these."""
+"""Trains stages of a capsule again, and compares the results with its records."""
 
 from __future__ import annotations
 
