@@ -152,6 +152,26 @@ def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) ->
                for name in ("runs", "parallel", "compare"))  # fmt: skip
 
 
+@pytest.mark.long
+def test_the_address_is_printed_when_the_server_listens_and_ends_with_its_command(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "xlt_ray", "ui", "--port", str(port)]
+    environment = {**os.environ, "XLT_HOME": str(tmp_path / "home")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as ui:
+        assert ui.stdout is not None
+        uri = f"http://127.0.0.1:{port}"
+        assert any(uri in line for line in ui.stdout)
+        assert answers(uri)
+        again = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert (again.returncode, again.stdout) == (2, "")
+        assert f"port {port} is in use; name another one" in again.stderr
+        ui.terminate()
+        assert ui.wait(30) == 0
+    assert not answers(uri)
+
+
 def _is_short_for(name: str, axis: str) -> bool:
     """Whether an axis, which has room for some letters, is called by this name."""
     first, dots, last = axis.partition("...")

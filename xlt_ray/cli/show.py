@@ -277,7 +277,7 @@ def ui(
         ),
     ] = False,
 ) -> None:
-    """Serve the MLflow UI of this home and print its address (Ctrl-C ends it).
+    """Serve the MLflow UI of this home and print its address when it listens (Ctrl-C ends it).
 
     [dim]xlt ui quickstart --port 5001[/]
     [dim]xlt ui quickstart --live[/]
@@ -285,8 +285,6 @@ def ui(
     if is_live:
         _serve_live(name, host, port)
         return
-    import os
-
     from xlt_ray.ledger import load_ledger
     from xlt_ray.tracking import mend_database, ui_command, ui_page
 
@@ -297,10 +295,46 @@ def ui(
         uri, identity = ledger.sweep["places"]["tracking"], ledger.identity
     mend_database(home, uri, warn)
     command = ui_command(home, uri, host, port)
-    typer.echo(
-        f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name, identity)}  (Ctrl-C ends it)"
-    )
-    os.execvp(command[0], command)
+    page = f"http://{host}:{port}{ui_page(home, uri, name, identity)}"
+    raise typer.Exit(_serve(command, host, port, page))
+
+
+def _serve(command: list[str], host: str, port: int, page: str) -> int:
+    """Run a server until it ends, and print the address of a page when it listens; its exit
+    code."""
+    import signal
+    import subprocess
+    import time
+
+    from xlt_ray.errors import SpecError
+
+    if _listens(host, port):
+        raise SpecError(
+            f"port {port} is in use", file="command line", key="--port", remedy="name another one"
+        )
+    with subprocess.Popen(command) as server:
+        # Whoever ends this process means the server.
+        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        try:
+            while server.poll() is None and not _listens(host, port):
+                time.sleep(0.1)
+            if server.poll() is None:
+                typer.echo(f"MLflow UI: {page}  (Ctrl-C ends it)")
+            code = server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            return 0
+    return code if code >= 0 else 128 - code
+
+
+def _listens(host: str, port: int) -> bool:
+    import socket
+
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _serve_live(name: str | None, host: str, port: int) -> None:

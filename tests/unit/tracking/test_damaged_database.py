@@ -129,7 +129,7 @@ def test_a_place_that_the_sweep_file_names_stays(home: Home, tmp_path: Path) -> 
 
 def test_ui_makes_it_anew(home: Home, xlt: Xlt, monkeypatch: pytest.MonkeyPatch) -> None:
     damage(home, "text")
-    monkeypatch.setattr("os.execvp", lambda *_: None)
+    monkeypatch.setattr("xlt_ray.cli.show._serve", lambda *_: 0)
     answer = xlt("ui", "small")
     assert answer.code == 0, answer.err
     assert answer.err.count("\n") == 1
