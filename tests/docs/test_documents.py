@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from xlt_ray.cli import app
-from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.sweep import load_sweep, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.task import parse_task
 
@@ -74,7 +74,7 @@ def test_sweeps_shown_are_valid(name: str) -> None:
 
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda path: path.name)
 def test_every_sweep_of_the_repository_is_valid_and_named_like_its_file(file: Path) -> None:
-    assert sweep_of(parse_document(file.read_text(), file.name)).name == file.stem
+    assert load_sweep(str(file)).name == file.stem
 
 
 def test_files_that_documents_link_to_are_there() -> None:

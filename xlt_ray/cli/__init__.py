@@ -21,6 +21,7 @@ from xlt_ray.cli import (
     cluster,
     disk,
     export,
+    init,
     merge,
     prepare,
     reports,
@@ -89,7 +90,7 @@ COMMANDS = {
         *(capsules.pack, capsules.verify, capsules.results),
     ),
     "Prepare": (
-        *(prepare.check, prepare.show, prepare.plan, prepare.list_, prepare.schema),
+        *(init.init, prepare.check, prepare.show, prepare.plan, prepare.list_, prepare.schema),
         cluster.doctor,
     ),
 }

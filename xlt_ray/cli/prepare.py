@@ -412,5 +412,6 @@ def schema() -> None:
     [dim]xlt schema[/]
     """
     from xlt_ray.config.schema import sweep_schema
+    from xlt_ray.data.task import load_tasks
 
-    print_json(sweep_schema())
+    print_json(sweep_schema(task.name for task in load_tasks()))

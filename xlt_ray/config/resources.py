@@ -34,6 +34,7 @@ class WorkerResources(ConfigModel):
     workers: int = Field(default=1, ge=1)
     """Data-parallel processes."""
     cpus_per_worker: int = Field(default=1, ge=1)
+    """Cores and threads of each process."""
     gpus_per_worker: float = Field(default=0, ge=0, le=1)
     """1, or with one worker a share such as 0.25: four trials then share a GPU, each with a quarter
     of the memory."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from xlt_ray.config.methods import SAMPLINGS, SCHEDULES, Method
+from xlt_ray.config.model_presets import PRESETS
 from xlt_ray.config.sweep import SEARCHABLE, Settings
+from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import TrialSpec
 
 
@@ -28,6 +31,7 @@ _DISTRIBUTION: dict[str, Any] = {
     ]
 }
 
+_DESCRIBED = ("description", "title")
 _FIXED = ("ToyData", "FilesData", "HubData")
 """Data is the same for all trials of a sweep."""
 
@@ -35,10 +39,20 @@ _BARE: dict[str, tuple[Method, ...]] = {"schedule": SCHEDULES, "sampling": SAMPL
 """Settings of an intermediate stage of which a bare name is short for a block."""
 
 
-def sweep_schema() -> dict[str, Any]:
-    """One schema of all sections; every searchable value may be a distribution instead."""
+def sweep_schema(tasks: Iterable[str] = ()) -> dict[str, Any]:
+    """One schema of all sections; every searchable value may be a distribution instead.
+
+    An editor proposes ``tasks``, all metrics and the models of ``xlt list models``; other names
+    fit as well.
+    """
     trial = TrialSpec.model_json_schema()
     settings = Settings.model_json_schema()
+    names = sorted(tasks)
+    metrics = sorted({metric for kind in KINDS.values() for metric in kind.metrics})
+    _propose(trial["$defs"]["Target"], "task", names)
+    _propose(trial["$defs"]["Intermediate"], "task", names)
+    _propose(trial["$defs"]["Model"], "name", [preset.name for preset in PRESETS])
+    _propose(settings["$defs"]["Objective"], "metric", metrics)
     definitions = {
         name: _searchable(definition) if name not in _FIXED else definition
         for name, definition in trial.pop("$defs").items()
@@ -46,7 +60,9 @@ def sweep_schema() -> dict[str, Any]:
     for name, registry in _BARE.items():
         definitions["Intermediate"]["properties"][name]["anyOf"].append(_bare_names(registry))
     sections = {name: schema for name, schema in trial["properties"].items() if name != "precision"}
-    sections["model"] = {"anyOf": [{"type": "string"}, sections["model"]]}
+    described = sections["model"].pop("description")
+    name = definitions["Model"]["properties"]["name"]["anyOf"][0]
+    sections["model"] = {"description": described, "anyOf": [name, sections["model"]]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "xlt-ray sweep",
@@ -71,6 +87,15 @@ def sweep_schema() -> dict[str, Any]:
     }
 
 
+def _propose(definition: dict[str, Any], key: str, names: list[str]) -> None:
+    """Let a key that takes any text show these names."""
+    schema = definition["properties"][key]
+    if names:
+        described = {word: schema.pop(word) for word in _DESCRIBED if word in schema}
+        any_of = [{"type": "string", "enum": names}, schema]
+        definition["properties"][key] = {**described, "anyOf": any_of}
+
+
 def _searchable(definition: dict[str, Any]) -> dict[str, Any]:
     properties = {
         name: schema if "const" in schema else _or_distribution(schema)
@@ -90,7 +115,5 @@ def _bare_names(registry: tuple[Method, ...]) -> dict[str, Any]:
 
 
 def _or_distribution(schema: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        name: schema[name] for name in ("description", "title") if name in schema
-    }
+    described: dict[str, Any] = {word: schema[word] for word in _DESCRIBED if word in schema}
     return {**described, "anyOf": [schema, {"$ref": "#/$defs/distribution"}]}

@@ -39,6 +39,7 @@ class SeedRace(ConfigModel):
     """Instead of a number of seeds."""
 
     race: Race
+    """Better configurations get more seeds."""
 
 
 def _kind_of(seeds: Any) -> str:

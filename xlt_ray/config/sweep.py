@@ -162,6 +162,7 @@ class Objective(ConfigModel):
     languages: Literal["source", "target", "all"] | tuple[str, ...] = "source"
     """Languages of the average; anything but ``source`` is *oracle selection*."""
     mode: Literal["max", "min"] = "max"
+    """Whether high or low scores are better."""
 
     @field_validator("split", mode="before")
     @classmethod
@@ -364,6 +365,7 @@ class Settings(ConfigModel):
     """The part of a sweep file that is not searched over."""
 
     name: str
+    """Names the sweep in the home, in MLflow and in commands."""
     objective: Annotated[
         Objective,
         BeforeValidator(
@@ -371,16 +373,25 @@ class Settings(ConfigModel):
             json_schema_input_type=Objective | tuple[Objective | str, *tuple[str, ...]],
         ),
     ] = Objective()
+    """The score that the search improves; or a list, whose first one selects."""
     constraints: tuple[ConstraintText, ...] = ()
     """Bounds that the selected configuration keeps, for example ``[en >= 0.8, gpu_hours <= 4]``."""
     search: Search
+    """Which configurations are tried, and with how many seeds."""
     early_stop: AshaStop | None = None
+    """Which trials end early; none without it."""
     resources: Resources = Resources()
+    """What one trial occupies, and the precision of its arithmetic."""
     budget: Budget = Budget()
+    """Most hours for the whole sweep."""
     progress: ProgressSettings = ProgressSettings()
+    """How often a training saves its progress."""
     failures: Failures = Failures()
+    """What is tried again, how often and when."""
     store: Store = Store()
+    """Limits of the folder of finished stages."""
     places: Places = Places()
+    """Where results, ledgers and MLflow are, if not in the home."""
     notify: Annotated[tuple[Destination, ...], BeforeValidator(_one_or_several)] = ()
     """URLs that get a JSON POST, and commands of the shell, at the first failure of each cause, at
     the end and when the budget is used up. $NAME is a variable of the driver's environment."""

@@ -227,6 +227,7 @@ class Model(ConfigModel):
     """Whether every piece of a decoder-only model also sees those after it (LLM2Vec, arXiv
     2404.05961); a masked LM then teaches it to use them."""
     freeze: Freeze = Freeze()
+    """Parts that no training changes."""
 
     @property
     def label(self) -> str:
@@ -291,10 +292,12 @@ class Intermediate(Training):
     peft: Peft = NoPeft()
     """What is trained instead of the encoder's weights."""
     ranking: Ranking = Ranking()
+    """Temperature and wrong candidates of tasks of the kind ranking."""
     size: Size = "all"
     """Training examples over all tasks and languages, in proportion: the first of one fixed
     shuffle, so that sizes are nested."""
     epochs: int = Field(default=1, ge=1)
+    """Passes over the training examples."""
     seed: SeedScope = "shared"
     """Whether repeats of a configuration share this stage or train their own."""
     schedule: Schedule = LinearSchedule()
@@ -369,19 +372,26 @@ class Target(Training):
     """Training on the target task in the source language."""
 
     task: str
+    """The task to transfer; `xlt list tasks` shows all."""
     source_language: str = "en"
+    """Language of the labels that are trained on."""
     size: Size = "all"
     """Training examples: the first of one fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=3, ge=1)
+    """Passes over the training examples."""
     fusion: Fusion = NoFusion()
+    """How layers of the encoder become the states that the head reads."""
     head_seed: int | None = Field(default=None, ge=0)
     """Seed of the new weights of head and fusion; by default that of the trial. With one for all
     seeds, `xlt merge` can merge them."""
     peft: Peft = NoPeft()
     """What is trained instead of the encoder's weights."""
     robust: Robust = NoRobust()
+    """Training on perturbed examples."""
     hybrid: Hybrid = Hybrid()
+    """Batches in several languages."""
     ranking: Ranking = Ranking()
+    """Temperature and wrong candidates of a task of the kind ranking."""
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""
     select: Literal["best", "last"] = "best"
@@ -452,13 +462,19 @@ class TrialSpec(ConfigModel):
     """Everything but the seed that decides what a trial computes."""
 
     data: Data
+    """Where examples come from."""
     model: Model
+    """The encoder that a trial starts from; a name, or a block."""
     align: Align | None = None
+    """Training on unlabelled or parallel text before any task."""
     intermediate: Intermediate | None = None
+    """Training on other tasks before the target task."""
     target: Target
+    """Training on the task to transfer, in the source language."""
     few_shot: FewShot | None = None
     """Such a trial is not zero-shot; its scores are reported separately."""
     evaluate: Evaluate = Evaluate()
+    """What is scored at the end, without training."""
     precision: Precision = "fp32"
     """Precision of the training arithmetic, as in ``resources``."""
 

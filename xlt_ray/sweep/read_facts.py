@@ -172,6 +172,15 @@ def _probed_trials(sweep: SweepSpec, facts: Facts | None = None) -> list[TrialSp
     return [sweep.trial(tree) for tree, _ in probes(sweep.space, bounds)]
 
 
+def facts_of_model(name: str, vocabulary: tuple[str, ...] | None) -> ModelFacts:
+    """Facts of a model by its name, those of ``xlt list models`` where the hub is away.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    return model_facts(Model(name=name), vocabulary, may_assume=True)
+
+
 def spec_error(error: DataError | ModelError) -> SpecError:
     """The same error with file and line as fields, if it has them."""
     file, line = error.fields.get("file"), error.fields.get("line")

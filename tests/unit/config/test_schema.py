@@ -105,3 +105,24 @@ def test_every_key_carries_its_help() -> None:
 
 def test_the_schema_is_plain_json() -> None:
     assert yaml.safe_load(json.dumps(sweep_schema()))["title"] == "xlt-ray sweep"
+
+
+def test_every_key_is_described_and_names_are_proposed() -> None:
+    schema = sweep_schema(["pos"])
+    definitions = {"": schema, **schema["$defs"]}
+    undescribed = [
+        f"{name}.{key}"
+        for name, definition in definitions.items()
+        for key, described in definition.get("properties", {}).items()
+        if name != "distribution" and not {"description", "const"} & set(described)
+    ]
+    # Tags that tell blocks apart are constants, in a distribution, too.
+    assert [key for key in undescribed if not key.endswith((".method", ".objective"))] == []
+    for name, key, proposed in (
+        ("Target", "task", "pos"),
+        ("Intermediate", "task", "pos"),
+        ("Objective", "metric", "conll_f1"),
+        ("Model", "name", "FacebookAI/xlm-roberta-base"),
+        ("Search", "sampler", "tpe"),
+    ):
+        assert f'"{proposed}"' in json.dumps(definitions[name]["properties"][key]), key
