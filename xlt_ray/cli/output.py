@@ -8,12 +8,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
 LOG_WIDTH = 120
 """Columns of a table in a log or pipe, if it can leave columns out."""
+
+SHORT = 12
+"""Widest cell of a column that is never broken."""
 
 
 def print_wide(shown: RenderableType) -> None:
@@ -54,7 +58,11 @@ def print_table(
     if not any(texts):
         typer.echo(empty)
     elif sys.stdout.isatty():
-        table = Table(*columns, title=title, caption=legend)
+        # Short cells stay whole; the long ones share what is left.
+        for place, column in enumerate(columns):
+            cells = [column.header, *(text[place] for text in texts if text is not None)]
+            column.no_wrap = column.no_wrap or max(cell_len(str(cell)) for cell in cells) <= SHORT
+        table = Table(*columns, title=title, caption=legend, box=SIMPLE_HEAD, pad_edge=False)
         table.title_justify = table.caption_justify = "left"
         for text in texts:
             table.add_section() if text is None else table.add_row(*text)

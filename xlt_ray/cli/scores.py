@@ -15,7 +15,7 @@ from xlt_ray.config.labels import language_label, parameter_names, value_label
 if TYPE_CHECKING:
     from xlt_ray.report.tables import Cell, LanguageTable, Row
 
-MIN_PARAMETERS = 16
+MIN_PARAMETERS = 30
 """Columns for what differs; means of groups get those that are left."""
 INTERVALS = "± is half of Student's 95 % interval of the mean over seeds"
 
@@ -59,7 +59,8 @@ def print_configurations(table: LanguageTable, most: int | None = None) -> None:
     has_intervals = any("±" in cell for cells in columns.values() for cell in cells)
     print_table(
         [
-            Column(name, ratio=1, no_wrap=True, overflow="ellipsis")
+            # The others keep their widths: where all are fixed, Rich shrinks some to nothing.
+            Column(name, overflow="fold")
             if name == "parameters"
             else Column(name, no_wrap=True, min_width=max(map(cell_len, (name, *cells))))
             for name, cells in columns.items()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich.table import Column
 
 from xlt_ray import api
 from xlt_ray.cli.arguments import AddressOption, JsonOption, NameArgument
 from xlt_ray.cli.cluster import answer_from
-from xlt_ray.cli.output import print_json, print_table, shown_number, warn
+from xlt_ray.cli.output import print_json, print_table, shown_number, warn, width_of_output
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.cli.watch import Found
 
+WIDE = 120
+"""Columns from which on ``xlt trials`` has a column for each parameter, and the stages."""
+NARROW = f"a terminal of {WIDE} columns, or a pipe, has the stages and all notes, too"
 LEGEND = "✓ made by this trial, ↺3 reused from trial 3, ↺other/3 from trial 3 of the sweep other"
 
 
@@ -63,13 +68,19 @@ def status(
 def _print_status(rows: list[dict[str, Any]], home: Home) -> None:
     from xlt_ray.ledger import STANDINGS
 
+    # A terminal may be too narrow for states that no trial is in.
+    states = [
+        state
+        for state in STANDINGS
+        if not sys.stdout.isatty() or any(row["trials"].get(state) for row in rows)
+    ]
     gpu_hours = ["GPU-hours"] * any(row["gpu_hours"] for row in rows)
     print_table(
-        ["sweep", *STANDINGS, *gpu_hours, "best", "driver"],
+        ["sweep", *states, *gpu_hours, "best", "driver"],
         [
             [
                 row["name"],
-                *(row["trials"].get(state, "") for state in STANDINGS),
+                *(row["trials"].get(state, "") for state in states),
                 *(shown_number(row["gpu_hours"]) for _ in gpu_hours),
                 shown_number(row["best"]["objective"]) if row["best"] else "",
                 row["problem"] or _driver(row),
@@ -160,6 +171,24 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     # A column whose rows are all alike is left out.
     facts = ["facts"] * bool(mixed)
     is_mixed = any(row["supervision"] not in (None, ZERO_SHOT) for row in rows)
+    if width_of_output() < WIDE:
+        print_table(
+            ["trial", "state", Column("parameters", overflow="fold"), "seed", "objective", "notes"],
+            [
+                [
+                    row["number"],
+                    row["state"],
+                    " ".join(f"{names[path]}={label}" for path, label in labels.items()),
+                    row["seed"],
+                    shown_number(row["objective"]),
+                    "; ".join(filter(None, (row["by_hand"], row["cause"]))),
+                ]
+                for row, labels in zip(rows, values, strict=True)
+            ],
+            empty="no trials yet",
+            legend="\n".join(filter(None, (NARROW, mixed, ledger.origin))),
+        )
+        return
     supervision = ["supervision"] * is_mixed
     print_table(
         [
