@@ -131,6 +131,10 @@ def test_seeds_become_their_mean_which_is_scored_in_every_language(home: Home) -
         assert {(score.language, score.split) for score in scores} >= {("qaa", "dev")}
     shown = CliRunner().invoke(app, ["trials", "small"]).output
     assert "mean, seeds of configuration 0" in shown
+    assert CliRunner().invoke(app, ["report", "small"]).exit_code == 0
+    page = (home.reports("small") / "index.html").read_text(encoding="utf-8")
+    assert "mean, seeds of configuration 0" in page
+    assert all(f"{100 * row['gain']:+.1f}" in page for row in rows)
 
 
 def test_again_or_after_a_kill_nothing_is_made_twice(

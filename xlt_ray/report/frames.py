@@ -130,7 +130,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
     """
     trials = tuple(ledger.trials())
     keys = dict.fromkeys(stage.key for view in trials for stage in view.stages)
-    records = {key: _readable(store, key) for key in keys}
+    records = {key: readable(store, key) for key in keys}
     return Snapshot(
         name=ledger.name,
         sweep=ledger.sweep,
@@ -145,7 +145,8 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
     )
 
 
-def _readable(store: StageStore, key: str) -> StageRecord | None:
+def readable(store: StageStore, key: str) -> StageRecord | None:
+    """A record; None if it is gone or damaged."""
     try:
         return store.record(key)
     except DamagedStage:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from xlt_ray.ledger.merges import Merged
-from xlt_ray.report.frames import Snapshot
+from xlt_ray.report.frames import Snapshot, readable
 from xlt_ray.report.stats import Paired, paired
 from xlt_ray.store.record import values_by_language
 
@@ -56,7 +56,7 @@ def merge_rows(snapshot: Snapshot, merges: Iterable[Merged]) -> list[MergeRow]:
         views = [view for view in snapshot.trials if view.number in merged.trials]
         views.sort(key=lambda view: -sign * (view.objective or 0.0))
         records = [snapshot.record(view, "evaluate") for view in views]
-        own = None if store is None else store.record(merged.evaluation)
+        own = None if store is None else readable(store, merged.evaluation)
         if own is None or not views:
             continue
         scores = values_by_language(own.scores, "test", metric)

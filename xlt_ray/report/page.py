@@ -34,6 +34,7 @@ from xlt_ray.ledger import (
     front_of,
     mixed_facts,
 )
+from xlt_ray.ledger.merges import merges_of
 from xlt_ray.report import additional_tasks, latex_tables, selection
 from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
 from xlt_ray.report.figures import Figure, csv_of, write_figure
@@ -50,6 +51,7 @@ from xlt_ray.report.frames import (
     trials_frame,
 )
 from xlt_ray.report.item_uncertainty import configuration_intervals
+from xlt_ray.report.merging import merge_rows
 from xlt_ray.report.provenance import LOCAL_MLFLOW, lost_weights, mlflow_server
 from xlt_ray.report.stats import named, spread_note, student_quantile, summary, trained_stages
 from xlt_ray.report.tables import (
@@ -173,6 +175,7 @@ def write_report(
         "oracle": selection.is_oracle(sweep),
         "marks": marks,
         "few_shot": additional_tasks.few_shot_tables(few_shot, snapshot, sweep),
+        "merges": merge_rows(snapshot, merges_of(home, snapshot.name)),
         "has_few_shot": selection.has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
         "best": best_view(best, trials, uses, tables, parameters, intervals),
