@@ -58,7 +58,10 @@ class Results:
 
         states = list(self._snapshot.standings.values())
         counts = (f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        head = f"<p><b>{escape(self.name)}</b>: {', '.join(counts) or 'no trials yet'}</p>"
+        told = "; ".join(
+            filter(None, (", ".join(counts) or "no trials yet", self._snapshot.origin))
+        )
+        head = f"<p><b>{escape(self.name)}</b>: {escape(told)}</p>"
         names = parameter_names(self._snapshot.parameters)
         return head + "".join(
             _scores_by_language(table)

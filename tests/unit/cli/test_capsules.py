@@ -206,6 +206,7 @@ def test_an_added_sweep_is_shown_beside_own_ones_as_imported(
     assert len(theirs.items()) == len(Results(done.home, "quick").items()) > 0
 
     marked = "imported from quick.tar"
+    assert marked in theirs._repr_html_()
     assert marked in xlt("status").out
     assert [row["origin"][:8] for row in xlt("status", "--json").json] == ["", "imported"]
     assert marked in xlt("trials", "theirs").out
