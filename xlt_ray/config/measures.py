@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from xlt_ray.config.languages import LANGUAGES, language
+from xlt_ray.config.languages import language, languages
 from xlt_ray.errors import nearest
 
 Reads = Literal["source", "target", "low", "time", "gpus", "weights"]
@@ -93,7 +93,6 @@ MEASURES: Mapping[str, Measure] = {
         Measure("model_mb", "weights in MB", "weights", lambda out: out.weight_bytes / 1e6),
     )
 }  # fmt: skip
-_CODES = {each.name.casefold(): each.code for each in LANGUAGES.values()}
 
 
 def measure_named(name: str, source: str | None = None) -> Measure:
@@ -115,10 +114,11 @@ def measure_name(text: Any) -> str:
     ('gpu_hours', 'en', 'qaa')
     """
     name = str(text)
-    if name in MEASURES or name in LANGUAGES or re.fullmatch("[a-z]{2,3}", name):
+    if name in MEASURES or re.fullmatch("[a-z]{2,3}", name) or name in languages():
         return name
-    if name.casefold() in _CODES:
-        return _CODES[name.casefold()]
+    for known in languages().values():
+        if known.name.casefold() == name.casefold():
+            return known.code
     raise ValueError(
         f"there is no measure {name!r}; {nearest(name, MEASURES)}, or a language by its code"
     )
