@@ -78,7 +78,7 @@ def main() -> None:
     listed = {*f"{HIGH} {MEDIUM} {LOW}".split()} - families.keys()
     for iso in [*sorted(families), *sorted(listed, key=MACROLANGUAGES.__contains__)]:
         code = code_of(iso)
-        wider = MACROLANGUAGES.get(iso, code)
+        wider = MACROLANGUAGES.get(iso) or MACROLANGUAGES.get(code, code)
         known = of_macro.get(wider) or rows.get(wider, {}).get("family", "Unclassifiable")
         family = families.get(iso, known)
         name = langcodes.Language.get(code).language_name()
