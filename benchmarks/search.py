@@ -28,7 +28,7 @@ from xlt_ray.config.seed_race import Seeds, level_of, seed_levels, seed_rungs
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.ledger import Ledger, rehearsal
-from xlt_ray.ledger.racing import next_repeats
+from xlt_ray.ledger.racing import next_trials
 from xlt_ray.ledger.views import winner
 from xlt_ray.report.stats import student_quantile
 from xlt_ray.sweep.read_facts import facts_of
@@ -198,7 +198,7 @@ def race(
         number: {repeat: random.gauss(quality, deviation) for repeat in range(levels[0])}
         for number, quality in enumerate(qualities)
     }
-    while missing := next_repeats(results, rungs, maximize=True):
+    while missing := next_trials(results, rungs, maximize=True):
         for number, repeat in missing:
             results[number][repeat] = random.gauss(qualities[number], deviation)
     means = {

@@ -108,7 +108,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
     return {
         "number": view.number,
         "state": standing,
-        **_fields(view, "configuration", "repeat", "seed"),
+        **_fields(view, "configuration", "repeat", "seed", "rung"),
         "params": dict(view.assignment),
         "objective": view.objective,
         "further_objectives": list(view.further),

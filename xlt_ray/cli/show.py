@@ -273,9 +273,9 @@ def scores(
 
 
 def _notes(row: dict[str, Any]) -> str:
-    """What people did to a trial, why it failed, violated constraints, languages with nearly one
-    prediction for all items, and those where ``max_length`` cuts more than one example in a
-    hundred."""
+    """The rung of a trial, what people did to it, why it failed, violated constraints, languages
+    with nearly one prediction for all items, and those where ``max_length`` cuts more than one
+    example in a hundred."""
     constant, cut = [], []
     for by_language in row["evidence"].values():
         for language, items in by_language.items():
@@ -287,7 +287,8 @@ def _notes(row: dict[str, Any]) -> str:
         "violates": row["violated"], "≡ one prediction for all": constant, "cut by max_length": cut,
     }  # fmt: skip
     notes = (f"{name}: {', '.join(values)}" for name, values in named.items() if values)
-    return "; ".join(filter(None, (row["by_hand"], row["cause"], *notes)))
+    rung = "" if row["rung"] is None else f"rung {row['rung']}"
+    return "; ".join(filter(None, (rung, row["by_hand"], row["cause"], *notes)))
 
 
 def ui(

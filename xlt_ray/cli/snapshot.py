@@ -196,7 +196,7 @@ class SweepProgress:
             of_ended = SweepSnapshot(
                 self.sweep.name,
                 self.metric,
-                search.most_trials,
+                self.sweep.most_trials,
                 0.0,
                 ended=Counter(view.state for view in views),
                 best=best,

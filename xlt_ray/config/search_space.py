@@ -393,15 +393,20 @@ def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
     )
 
 
-def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assignment]:
+def grid(
+    space: Space, model_bounds: ModelBounds | None = None, within: Assignment | None = None
+) -> Iterator[Assignment]:
     """Every assignment of a space without real ranges, the last parameter turning fastest.
+
+    Args:
+        within: values of some parameters, which are kept.
 
     Raises:
         SpecError: the space has a real range.
     """
     for fault in not_listable(space):
         raise fault
-    yield from assignments(space, _all_values, model_bounds)
+    yield from assignments(space, _all_values, model_bounds, within)
 
 
 def not_listable(space: Space) -> list[SpecError]:

@@ -1,7 +1,8 @@
-"""How many seeds configurations get: all the same number, or the better ones more than the others.
+"""How many trials configurations get: all the same number, or the better ones more than the others.
 
-In a race the number of seeds doubles from rung to rung, while the number of configurations falls
-geometrically: sequential halving (Karnin et al. 2013) with seeds for pulls.
+In a race the number of seeds doubles from rung to rung, and with ``search.fidelity`` a parameter
+takes its next value, while the number of configurations falls geometrically: sequential halving
+(Karnin et al. 2013) with seeds for pulls, or with trainings that cost more and more.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -55,12 +56,29 @@ Seeds = int | SeedRace | Mapping[str, Any]
 """``search.seeds``, as settings or as plain JSON."""
 
 
+class Fidelity(ConfigModel):
+    """Every configuration is tried with the first value of a parameter, the better ones with its
+    next one, the last ones with its last value and all their seeds."""
+
+    over: Literal[
+        "align.steps", "intermediate.size", "intermediate.epochs", "target.size", "target.epochs"
+    ]
+    """A choice of increasing whole numbers. It is not searched over: a small value tells early
+    which configurations are worth a large one."""
+    keep: int = Field(default=3, ge=1)
+    """Configurations that are tried with the last value."""
+
+
 @dataclass(frozen=True)
 class Rung:
-    """The best ``num_configurations`` get ``num_seeds`` seeds each."""
+    """The best ``num_configurations`` get ``num_trials`` trials each.
 
-    num_seeds: int
+    They are compared by the mean of their trials from ``since`` on.
+    """
+
+    num_trials: int
     num_configurations: int
+    since: int = 0
 
 
 def seed_levels(seeds: Seeds) -> tuple[int, ...]:
@@ -87,13 +105,32 @@ def seed_rungs(seeds: Seeds, num_configurations: int) -> tuple[Rung, ...]:
     levels = seed_levels(seeds)
     if isinstance(seeds, int):
         return (Rung(seeds, num_configurations),)
-    keep = min(SeedRace.model_validate(seeds).race.keep, num_configurations)
-    share = keep / max(num_configurations, 1)
-    last = len(levels) - 1
+    numbers = _falling(num_configurations, SeedRace.model_validate(seeds).race.keep, len(levels))
+    return tuple(map(Rung, levels, numbers))
+
+
+def fidelity_rungs(
+    keep: int, num_values: int, seeds: int, num_configurations: int
+) -> tuple[Rung, ...]:
+    """The rungs of a sweep with a fidelity: one trial for each value, ``seeds`` for the last.
+
+    >>> [rung.num_configurations for rung in fidelity_rungs(3, 3, 2, 27)]
+    [27, 9, 3]
+    """
+    last = num_values - 1
     return tuple(
-        Rung(level, round(num_configurations * share ** (number / last)))
-        for number, level in enumerate(levels)
+        Rung(number + (seeds if number == last else 1), num, since=number)
+        for number, num in enumerate(_falling(num_configurations, keep, num_values))
     )
+
+
+def _falling(num_configurations: int, keep: int, num_rungs: int) -> list[int]:
+    """Numbers of configurations that fall geometrically to ``keep``."""
+    share = min(keep, num_configurations) / max(num_configurations, 1)
+    return [
+        round(num_configurations * share ** (number / (num_rungs - 1)))
+        for number in range(num_rungs)
+    ]
 
 
 def num_trials(rungs: Sequence[Rung]) -> int:
@@ -102,8 +139,8 @@ def num_trials(rungs: Sequence[Rung]) -> int:
     >>> num_trials(seed_rungs(3, 24)), num_trials(seed_rungs({"race": {}}, 24))
     (72, 60)
     """
-    return rungs[0].num_seeds * rungs[0].num_configurations + sum(
-        (after.num_seeds - before.num_seeds) * after.num_configurations
+    return rungs[0].num_trials * rungs[0].num_configurations + sum(
+        (after.num_trials - before.num_trials) * after.num_configurations
         for before, after in pairwise(rungs)
     )
 

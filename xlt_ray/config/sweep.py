@@ -7,7 +7,7 @@ it against facts about models and data.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,6 +46,7 @@ from xlt_ray.config.search_space import (
     Choice,
     ModelBounds,
     Space,
+    Value,
     distributions_in,
     draw,
     not_listable,
@@ -53,7 +54,15 @@ from xlt_ray.config.search_space import (
     probes,
     split_space,
 )
-from xlt_ray.config.seed_race import NumberOrRace, num_trials, seed_levels, seed_rungs
+from xlt_ray.config.seed_race import (
+    Fidelity,
+    NumberOrRace,
+    Rung,
+    fidelity_rungs,
+    num_trials,
+    seed_levels,
+    seed_rungs,
+)
 from xlt_ray.config.trial import Target, TrialSpec, each_once
 from xlt_ray.config.validation import explain_errors
 from xlt_ray.config.yaml import Document, Overrides, read_document
@@ -238,6 +247,9 @@ class Search(ConfigModel):
     seeds: NumberOrRace = 1
     """Trials of each configuration, which differ only in their seed; or a race, in which better
     configurations get more: ``{race: {first: 1, most: 8, keep: 3}}``."""
+    fidelity: Fidelity | None = None
+    """Try configurations with a small value of a parameter first, the better ones with the next
+    one: ``{over: intermediate.size, keep: 3}``."""
     seed: int = 0
     """Seed of the sampler: which configurations are tried. No training depends on it."""
     training_seed: int = 0
@@ -267,11 +279,6 @@ class Search(ConfigModel):
     def most_seeds(self) -> int:
         """The most trials that a configuration gets."""
         return seed_levels(self.seeds)[-1]
-
-    @property
-    def most_trials(self) -> int:
-        """All trials of the sweep if they all complete and the space has enough configurations."""
-        return num_trials(seed_rungs(self.seeds, self.trials))
 
 
 class AshaStop(ConfigModel):
@@ -458,6 +465,28 @@ class SweepSpec:
         return tuple(read_point(point, self.space).values for point in self.settings.search.first)
 
     @property
+    def most_trials(self) -> int:
+        """All trials if they all complete and the space has enough configurations."""
+        return num_trials(self.rungs(self.settings.search.trials))
+
+    @cached_property
+    def fidelity_values(self) -> tuple[Value, ...]:
+        """Values of the parameter of ``search.fidelity``, one for each rung; empty without it."""
+        fidelity = self.settings.search.fidelity
+        return () if fidelity is None else _options(plain(self.space.tree), fidelity.over)
+
+    def rungs(self, num_configurations: int) -> tuple[Rung, ...]:
+        """Which trials so many configurations get."""
+        return rungs_of(self.resolved(), num_configurations)
+
+    def at_rung(self, assignment: Mapping[str, Value], rung: int) -> Assignment:
+        """An assignment, complete or not, with the value that configurations have at a rung."""
+        changed, fidelity = dict(assignment), self.settings.search.fidelity
+        if fidelity is not None:
+            changed[fidelity.over] = self.fidelity_values[rung]
+        return changed
+
+    @property
     def sizes(self) -> tuple[int | str, ...]:
         """Sizes of intermediate data that trials may train on."""
         sizes = (
@@ -492,6 +521,26 @@ class SweepSpec:
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as plain JSON: what is kept beside the ledger."""
         return {**self.settings.model_dump(mode="json"), "space": plain(self.space.tree)}
+
+
+def rungs_of(resolved: Mapping[str, Any], num_configurations: int) -> tuple[Rung, ...]:
+    """Which trials so many configurations of a resolved sweep get."""
+    seeds, fidelity = resolved["search"]["seeds"], resolved["search"]["fidelity"]
+    if fidelity is None:
+        return seed_rungs(seeds, num_configurations)
+    num_values = len(_options(resolved["space"], fidelity["over"]))
+    return fidelity_rungs(fidelity["keep"], num_values, seeds, num_configurations)
+
+
+def _options(node: Any, path: str) -> tuple[Value, ...]:
+    """The options of the choice at a dotted path of a plain tree, inside of other options too."""
+    if not isinstance(node, Mapping):
+        return ()
+    if "choice" in node:
+        inside = (_options(option, path) for option in node["choice"])
+        return next(filter(None, inside), ()) if path else tuple(node["choice"])
+    key, _, rest = path.partition(".")
+    return _options(node.get(key), rest)
 
 
 def completed(resolved: Mapping[str, Any]) -> dict[str, Any]:
@@ -563,6 +612,10 @@ def sweep_of(document: Document) -> SweepSpec:
                 remedy="give a number, or one objective and constraints",
             )
         )
+    problems += [
+        document.error(problem, key=f"search.{key}", remedy=remedy)
+        for key, problem, remedy in _fidelity_faults(settings, space)
+    ]
     if settings.early_stop is not None and settings.objective.also:
         problems.append(
             document.error(
@@ -587,6 +640,42 @@ def sweep_of(document: Document) -> SweepSpec:
     if problems:
         raise SpecErrors(problems)
     return sweep
+
+
+def _fidelity_faults(settings: Settings, space: Space) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with ``search.fidelity``: key below ``search``, problem, remedy."""
+    search, fidelity = settings.search, settings.search.fidelity
+    if fidelity is None:
+        return
+    over = fidelity.over
+    found = [node for path, node in distributions_in(space.tree) if path == over]
+    values = found[0].labels() if len(found) == 1 and isinstance(found[0], Choice) else ()
+    numbers = [value for value in values if type(value) is int]
+    if len(values) < 2 or list(values) != sorted(numbers):
+        remedy = f"{over}: {{choice: [1, 2, 4]}} with values of yours"
+        yield "fidelity.over", f"{over} is not one choice of increasing whole numbers", remedy
+    elif any(over not in assignment for _, assignment in probes(space, lambda _: _DEEP)):
+        yield (
+            "fidelity.over",
+            f"some configurations have no {over}, so they cannot be compared with the others",
+            f"leave out the options without {over.partition('.')[0]}",
+        )
+    if any(over in point for point in search.first):
+        yield (
+            "first",
+            f"a point cannot set {over}, which begins with its first value",
+            "leave it out",
+        )
+    if not isinstance(search.seeds, int):
+        yield "seeds", "a race of seeds and a fidelity exclude each other", "give a number"
+    if settings.objective.also:
+        yield "fidelity", "it compares configurations by one objective", "leave it out"
+    if settings.early_stop is not None:
+        yield (
+            "fidelity",
+            "early_stop would compare trainings of different rungs",
+            "leave out one of the two",
+        )
 
 
 def form_problems(sweep: SweepSpec) -> list[SpecError]:

@@ -20,13 +20,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.config.search_space import Assignment, ModelBounds, Value, draw
-from xlt_ray.config.seed_race import seed_levels, seed_rungs
-from xlt_ray.config.sweep import SweepSpec, completed, modes_of
+from xlt_ray.config.seed_race import seed_levels
+from xlt_ray.config.sweep import SweepSpec, completed, modes_of, rungs_of
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.cost_aware import cost_aware
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.observations import IMPORTED, Observation
-from xlt_ray.ledger.racing import contenders, is_undecided, next_repeats, ranking
+from xlt_ray.ledger.racing import contenders, is_undecided, next_trials, ranking
 from xlt_ray.ledger.requests import BY_HAND, Request, requests_of
 from xlt_ray.ledger.sampler import (
     Configuration,
@@ -55,8 +55,10 @@ from xlt_ray.ledger.views import (
     by_path,
     configuration_of,
     is_retry,
+    origin_of,
     points_of,
     repeat_of,
+    rung_of,
     standings,
     view_of,
     winner,
@@ -67,8 +69,8 @@ from xlt_ray.store.canonical import from_fields
 class PendingTrials:
     """Which trials were added, which of them wait, and which repeats are missing.
 
-    The repeats of higher rungs of a race are not among these
-    (:func:`~xlt_ray.ledger.racing.next_repeats`).
+    The trials of higher rungs are not among these
+    (:func:`~xlt_ray.ledger.racing.next_trials`).
 
     Built from a study once and then kept up: only the driver adds trials, through its
     :class:`Ledger`, so the study is not read again before every ask.
@@ -93,7 +95,10 @@ class PendingTrials:
         self.waiting: deque[int] = deque()
         """Numbers of the trials that start next."""
         self.results: dict[int, dict[int, float | None]] = {}
-        """Of all trials, for a race; as :data:`~xlt_ray.ledger.racing.Results`."""
+        """Of all trials, by their configuration at the lowest rung; as
+        :data:`~xlt_ray.ledger.racing.Results`."""
+        self._promoted: dict[tuple[int, int], int] = {}
+        """(configuration of the lowest rung, rung) -> the configuration of that rung."""
         self._repeats: list[tuple[int, int]] = []
         """(configuration, repeat) of every trial."""
         self._to_repeat: dict[int, FrozenTrial] = {}
@@ -101,16 +106,29 @@ class PendingTrials:
         self._running_first: set[int] = set()
         """Numbers of the first repeats that are running."""
         for trial in trials:
-            self.add(configuration_of(trial), repeat_of(trial), assignment_of(trial))
+            self.add(
+                configuration_of(trial), repeat_of(trial), assignment_of(trial),
+                rung_of(trial) or 0, origin_of(trial),
+            )  # fmt: skip
             if trial.state != TrialState.WAITING:
                 self.waiting.pop()
                 self.update(trial)
 
-    def add(self, configuration: int, repeat: int, assignment: Mapping[str, Value]) -> None:
+    def add(
+        self,
+        configuration: int,
+        repeat: int,
+        assignment: Mapping[str, Value],
+        rung: int = 0,
+        origin: int | None = None,
+    ) -> None:
         """A waiting trial was added to the study, with the next number."""
         self.waiting.append(len(self._repeats))
         self._repeats.append((configuration, repeat))
-        self.results.setdefault(configuration, {})[repeat] = None
+        origin = configuration if origin is None else origin
+        if rung:
+            self._promoted[origin, rung] = configuration
+        self.results.setdefault(origin, {})[rung + repeat] = None
         self.configurations.add(configuration_from(assignment))
 
     @property
@@ -118,9 +136,18 @@ class PendingTrials:
         return max(self._repeats, default=(-1, 0))[0] + 1
 
     @property
+    def num_tried(self) -> int:
+        """Configurations of the lowest rung."""
+        return self.next_configuration - len(self._promoted)
+
+    @property
     def awaits_first_repeats(self) -> bool:
         """Whether repeats may be added when a running trial ends."""
         return self.is_first_alone and self._seeds > 1 and bool(self._running_first)
+
+    def configuration_at(self, origin: int, rung: int) -> int | None:
+        """The configuration of a higher rung that another one went on as; None before it did."""
+        return self._promoted.get((origin, rung))
 
     def number_of(self, configuration: int) -> int:
         """Number of the first trial of a configuration."""
@@ -131,7 +158,8 @@ class PendingTrials:
         if trial.state.is_finished():
             is_complete = trial.state == TrialState.COMPLETE
             value = (trial.values or [math.nan])[0] if is_complete else math.nan
-            self.results[configuration_of(trial)][repeat_of(trial)] = value
+            place = (rung_of(trial) or 0) + repeat_of(trial)
+            self.results[origin_of(trial)][place] = value
         if self._seeds == 1 or repeat_of(trial):
             return
         if trial.state == TrialState.RUNNING:
@@ -262,7 +290,10 @@ LATE_RUNS = "mlflow_run_ids"
 
 Each attribute holds those of RUNS_PER_ATTRIBUTE trials, since it is written as a whole."""
 RUNS_PER_ATTRIBUTE = 100
-REPEATED = ("configuration", "repeat", "seed", "facts", "path", "attempts", "mlflow_run_id")
+REPEATED = (
+    "configuration", "repeat", "seed", "rung", "origin", "facts", "path", "attempts",
+    "mlflow_run_id",
+)  # fmt: skip
 """Attributes that a retry, which is a new trial with the same parameters, copies."""
 HEARTBEAT = "sign_of_life"
 """Attribute of the study: the fields of the last :class:`Heartbeat`."""
@@ -360,15 +391,17 @@ class Ledger:
         self.note(f"{IMPORTED}:{name}", [asdict(each) for each in observations])
 
     def contenders(self) -> frozenset[int]:
-        """Configurations that may get further seeds, if the sweep races seeds."""
+        """Configurations that may get further trials, by seeds or at a higher rung."""
         results: dict[int, dict[int, float | None]] = {}
-        for view in self.trials():
+        trials = self.trials()
+        for view in trials:
             ended = math.nan if view.objective is None else view.objective
-            results.setdefault(view.configuration, {})[view.repeat] = (
+            results.setdefault(view.origin, {})[(view.rung or 0) + view.repeat] = (
                 ended if view.is_finished else None
             )
-        rungs = seed_rungs(self.sweep["search"]["seeds"], len(results))
-        return contenders(results, rungs, maximize=self.is_maximized)
+        rungs = rungs_of(self.sweep, len(results))
+        origins = contenders(results, rungs, maximize=self.is_maximized)
+        return frozenset(view.configuration for view in trials if view.origin in origins)
 
     # -- asking -----------------------------------------------------------------------
 
@@ -379,8 +412,8 @@ class Ledger:
         without them.
 
         Repeats follow the first trial of their configuration; with early stopping, once it is
-        complete. In a race, the repeats of higher rungs follow when no configuration is left to
-        ask. While :meth:`awaits_results`, more may follow when a trial ends.
+        complete. The trials of higher rungs, of a race or a fidelity, follow when no configuration
+        is left to ask. While :meth:`awaits_results`, more may follow when a trial ends.
         """
         pending = self._pending_of(sweep)
         for trial_to_repeat, repeat in pending.pop_missing_repeats():
@@ -404,13 +437,13 @@ class Ledger:
     def _add_trial(
         self, sweep: SweepSpec, model_bounds: ModelBounds, pending: PendingTrials
     ) -> None:
-        """Add the first trial of the next configuration, or the next trial of a race, if any."""
+        """Add the first trial of the next configuration, or the next trial of a higher rung."""
         configuration, search = pending.next_configuration, sweep.settings.search
         asked = pending.configurations
         points = [request for request in self.by_hand if request.kind == "clone"]
         num_clones = self._num_clones() if points else 0
         # The sampler counts its own configurations.
-        number = configuration - num_clones
+        number = pending.num_tried - num_clones
         assignment: Assignment | None = None
         clone_of = None
         if num_clones < len(points):
@@ -426,12 +459,20 @@ class Ledger:
             parameters = parameters_of(sweep, assignment, model_bounds)
             self._enqueue(parameters, configuration, 0, sweep, clone_of)
             return
-        rungs = seed_rungs(search.seeds, configuration)
-        missing = next_repeats(pending.results, rungs, maximize=self.is_maximized)
+        rungs = sweep.rungs(pending.num_tried)
+        missing = next_trials(pending.results, rungs, maximize=self.is_maximized)
         # One at a time: a driver that dies between two of them would change their order.
-        for configuration, repeat in missing[:1]:
-            first = self._frozen(pending.number_of(configuration))
-            self._enqueue(dict(first.params), configuration, repeat, sweep, _clone_of(first))
+        for origin, place in missing[:1]:
+            first = self._frozen(pending.number_of(origin))
+            rung = min(place, max(len(sweep.fidelity_values) - 1, 0))
+            at_rung = sweep.at_rung(assignment_of(first), rung)
+            parameters = parameters_of(sweep, at_rung, model_bounds)
+            known = pending.configuration_at(origin, rung) if rung else origin
+            if known is not None:
+                configuration = known
+            self._enqueue(
+                parameters, configuration, place - rung, sweep, _clone_of(first), rung, origin
+            )
 
     def _num_clones(self) -> int:
         """How many of the points that people asked for have been asked."""
@@ -474,11 +515,12 @@ class Ledger:
     def awaits_results(self, sweep: SweepSpec) -> bool:
         """Whether more trials may follow when running ones end."""
         pending = self._pending_of(sweep)
-        rungs = seed_rungs(sweep.settings.search.seeds, pending.next_configuration)
+        rungs = sweep.rungs(pending.num_tried)
         return pending.awaits_first_repeats or is_undecided(pending.results, rungs)
 
     def _pending_of(self, sweep: SweepSpec) -> PendingTrials:
-        levels = seed_levels(sweep.settings.search.seeds)
+        search = sweep.settings.search
+        levels = seed_levels(search.seeds) if search.fidelity is None else (1,)
         is_first_alone = sweep.settings.early_stop is not None
         if self._pending is None or (self._pending.levels, self._pending.is_first_alone) != (
             levels, is_first_alone,
@@ -508,15 +550,19 @@ class Ledger:
         repeat: int,
         sweep: SweepSpec,
         clone_of: list[Any] | None = None,
+        rung: int = 0,
+        origin: int | None = None,
     ) -> None:
         attributes, assignment = identity(configuration, repeat, sweep), by_path(parameters)
         path = [*self.examples_of(assignment, attributes["seed"])]
         attributes |= {"facts": self.facts, "path": path}
+        if sweep.settings.search.fidelity is not None:
+            attributes |= {"rung": rung, "origin": configuration if origin is None else origin}
         if clone_of is not None:
             attributes[CLONE_OF] = clone_of
         self.study.enqueue_trial(parameters, user_attrs=attributes)
         assert self._pending is not None
-        self._pending.add(configuration, repeat, assignment)
+        self._pending.add(configuration, repeat, assignment, rung, origin)
 
     def resume_trial(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
         """A RUNNING trial whose process is gone, with the same assignment."""

@@ -139,16 +139,18 @@ class Proposer:
         model_bounds: ModelBounds,
     ) -> Assignment | None:
         """The configuration of this number; None if all have been asked."""
-        points = sweep.first_points
+        points, lowest = sweep.first_points, sweep.at_rung({}, 0)
         proposed = None
         if number < len(points):
-            proposed = self._unasked_around(points[number], number, sweep, asked, model_bounds)
+            point = sweep.at_rung(points[number], 0)
+            proposed = self._unasked_around(point, number, sweep, asked, model_bounds)
         # The sampler takes over once every variant of a first point has been tried.
         if proposed is None and sweep.settings.search.sampler == "grid":
-            self._grid = self._grid or grid(sweep.space, model_bounds)
+            points_of_grid = grid(sweep.space, model_bounds, lowest)
+            self._grid = self._grid or points_of_grid
             proposed = _unasked(self._grid, asked)
         elif proposed is None:
-            proposed = self._unasked_around({}, number, sweep, asked, model_bounds)
+            proposed = self._unasked_around(lowest, number, sweep, asked, model_bounds)
         return proposed
 
     def around(
@@ -160,7 +162,7 @@ class Proposer:
         model_bounds: ModelBounds,
     ) -> Assignment:
         """The configuration of a point; the sampler draws what it leaves out."""
-        within = dict(point)
+        within = sweep.at_rung(point, 0)
         new = self._unasked_around(within, number, sweep, asked, model_bounds)
         return new or next(_drawn(self._study, sweep, number, model_bounds, within))
 

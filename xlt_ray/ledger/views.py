@@ -123,6 +123,10 @@ class TrialView:
     """What people did to it: ``clone of trial 3``, ``stopped by hand``, or both."""
     further: tuple[float, ...] = ()
     """Values of the objectives after the first, if it is complete."""
+    rung: int | None = None
+    """Which value of the parameter of ``search.fidelity`` it has, from 0; None without one."""
+    origin: int = -1
+    """Its configuration at the lowest rung."""
     constraints: Mapping[str, float] = field(default_factory=dict)
     """Constraint -> how far the trial is beyond its bound; at most 0 if it keeps it."""
 
@@ -212,6 +216,8 @@ def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView
         path=tuple(attributes.get("path", ())),
         by_hand=_by_hand(attributes),
         further=values[1:],
+        rung=rung_of(trial),
+        origin=origin_of(trial),
         constraints=trial.constraints,
     )
 
@@ -263,6 +269,17 @@ def repeat_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("repeat", 0))
 
 
+def rung_of(trial: FrozenTrial) -> int | None:
+    """As :attr:`TrialView.rung`."""
+    rung: int | None = trial.user_attrs.get("rung")
+    return rung
+
+
+def origin_of(trial: FrozenTrial) -> int:
+    """The configuration of a trial at the lowest rung."""
+    return int(trial.user_attrs.get("origin", configuration_of(trial)))
+
+
 def is_retry(trial: FrozenTrial) -> bool:
     return "retry_of" in trial.user_attrs
 
@@ -311,9 +328,9 @@ def is_feasible(trials: Sequence[TrialView]) -> bool:
 def ranked(trials: Sequence[TrialView], seeds: Seeds, *modes: str) -> list[int]:
     """Configurations with a complete trial by their mean objective, the best first.
 
-    Those that keep all constraints come before the others, then those with all seeds complete, and
-    in a race of seeds those that have reached a higher rung; ties go to the better one by the next
-    objective, at last to the earlier one. Whatever selects uses this order.
+    Those that keep all constraints come before the others, then those that have reached a higher
+    rung of ``search.fidelity`` or of a race of seeds, or have all seeds complete; ties go to the
+    better one by the next objective, at last to the earlier one. Whatever selects uses this order.
 
     Args:
         seeds: ``search.seeds`` of the sweep.
@@ -321,14 +338,15 @@ def ranked(trials: Sequence[TrialView], seeds: Seeds, *modes: str) -> list[int]:
     """
     levels, complete = seed_levels(seeds), complete_by_configuration(trials)
 
-    def rank(number: int) -> tuple[bool, int, list[float], int]:
+    def rank(number: int) -> tuple[bool, int, int, list[float], int]:
         values = zip(*(trial.objectives for trial in complete[number]), strict=True)
         losses = [
             -_sign(mode) * statistics.fmean(of_trials)
             for mode, of_trials in zip(modes, values, strict=True)
         ]
         level = level_of(len(complete[number]), levels)
-        return not is_feasible(complete[number]), -level, losses, number
+        rung = complete[number][0].rung or 0
+        return not is_feasible(complete[number]), -rung, -level, losses, number
 
     return sorted(complete, key=rank)
 

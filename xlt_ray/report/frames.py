@@ -183,9 +183,9 @@ def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[
 
 
 TRIAL_COLUMNS = (
-    "number", "state", "configuration", "repeat", "seed", "objective", "supervision", "attempts",
-    "cause", "message", "retry_of", "by_hand", "examples", "seconds", "started", "ended", "facts",
-    "mlflow_run_id", "violated",
+    "number", "state", "configuration", "repeat", "seed", "rung", "objective", "supervision",
+    "attempts", "cause", "message", "retry_of", "by_hand", "examples", "seconds", "started",
+    "ended", "facts", "mlflow_run_id", "violated",
 )  # fmt: skip
 WHO_COLUMNS = ("number", "configuration", "repeat", "seed", "facts")
 """Whose a score is, and the number of the set of facts that it was made with."""
@@ -214,7 +214,8 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
     and ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
     ``started`` (when it was asked) and ``ended`` are UTC. ``supervision`` says which labels it
     learned from (:meth:`Snapshot.supervision`). ``facts`` is the number of the set of facts that it
-    was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept. ``violated`` names the
+    was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept. ``rung`` is that of
+    ``search.fidelity``, from 0. ``violated`` names the
     constraints that its configuration does not keep.
     """
     parameters, complete = snapshot.parameters, complete_by_configuration(snapshot.trials)

@@ -70,6 +70,9 @@ def header(sweep: Mapping[str, Any], source: str) -> str:
     if len(levels) > 1:
         text += f" Better ones got more seeds, {levels[0]} to {levels[-1]}"
         text += ", and those with more rank before those with fewer."
+    if fidelity := sweep["search"].get("fidelity"):
+        text += f" Better ones were trained again with a larger {fidelity['over']}"
+        text += ", and only those with its last value are selected from."
     if has_few_shot(sweep):
         text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
     return text + (ORACLE if is_oracle(sweep) else "")
@@ -209,9 +212,15 @@ def picks(
 
 
 def _full(table: LanguageTable) -> dict[int, Row]:
-    """Rows that have all seeds of the best-covered one, by configuration."""
-    most = max((row.num_seeds for row in table.rows), default=0)
-    return {row.configuration: row for row in table.rows if row.num_seeds == most and most}
+    """Rows that have all seeds of the best-covered one, by configuration; of the highest rung."""
+    scored = [row for row in table.rows if row.num_seeds]
+    covered = [(row.rung or 0, row.num_seeds) for row in scored]
+    best = max(covered, default=None)
+    return {
+        row.configuration: row
+        for row, coverage in zip(scored, covered, strict=True)
+        if coverage == best
+    }
 
 
 def _of_table(scores: pd.DataFrame, table: LanguageTable) -> pd.DataFrame:

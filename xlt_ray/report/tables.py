@@ -477,6 +477,8 @@ class Row(ScoredRow):
     """Transfer gap: the source language's score minus the mean of the others, of each seed."""
     facts: str = ""
     """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
+    rung: int | None = None
+    """Which value of the parameter of ``search.fidelity`` it has, from 0; None without one."""
     violated: str = ""
     """Constraints that it does not keep, which are no reason to leave it out of a table."""
 
@@ -645,10 +647,11 @@ def _table(
         or _target(part[0], table.parameters, sweep) == (task, source)
     ]
 
-    def rank(row: Row) -> tuple[bool, int, bool, float, int]:
+    def rank(row: Row) -> tuple[bool, int, int, bool, float, int]:
         value = -table.sign * row.objective.mean if row.objective else 0.0
         level = level_of(row.num_seeds, table.seed_levels)
-        return bool(row.violated), -level, row.objective is None, value, row.configuration
+        is_unscored = row.objective is None
+        return bool(row.violated), -(row.rung or 0), -level, is_unscored, value, row.configuration
 
     return replace(table, rows=tuple(sorted(rows, key=rank)))
 
@@ -692,6 +695,7 @@ def _row(
         groups={title: cell for title, cell in means.items() if cell is not None},
         gap=gap,
         facts=facts_label(int(trial.get("facts", 0)) for trial in with_scores),
+        rung=first.get("rung"),
         violated=str(first.get("violated", "")),
         supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
     )

@@ -224,8 +224,8 @@ def _asked_trials(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator
 def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec, *, is_exhausted: bool) -> bool:
     """Whether the real sweep may ask another trial, because scores decide."""
     search = sweep.settings.search
-    if view.repeat >= seed_levels(search.seeds)[0]:
-        # Of a higher rung of a race.
+    if view.rung or view.repeat >= seed_levels(search.seeds)[0]:
+        # Of a higher rung.
         return True
     # If the space is exhausted, scores decide the order of its configurations only.
     if is_exhausted or view.repeat or not SAMPLERS[search.sampler].learns:

@@ -663,7 +663,7 @@ class TrialScheduler:
         num_started = sum(
             view.is_finished or view.number in self._running for view in self.ledger.trials()
         )
-        return max(self.sweep.settings.search.most_trials - num_started, 0)
+        return max(self.sweep.most_trials - num_started, 0)
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)

@@ -135,6 +135,7 @@ def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
         "xlt.state": standing,
         "xlt.configuration": str(view.configuration),
         "xlt.repeat": str(view.repeat),
+        "xlt.rung": "" if view.rung is None else str(view.rung),
         "xlt.seed": str(view.seed),
         "xlt.attempt": str(view.attempts),
         "xlt.facts": str(view.facts) if view.facts else "",

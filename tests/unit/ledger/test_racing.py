@@ -18,7 +18,7 @@ from xlt_ray.config.seed_race import num_trials, seed_rungs
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, Retry, open_ledger, rehearsal
-from xlt_ray.ledger.racing import next_repeats
+from xlt_ray.ledger.racing import next_trials
 from xlt_ray.ledger.views import ranked
 
 SWEEP = SPACE + "\nsearch: {trials: 24, seeds: {race: {first: 1, most: 8, keep: 3}}}\n"
@@ -77,12 +77,12 @@ def test_each_rung_has_the_best_of_the_rung_below(sweep_from: ReadSweep, slots: 
     competing = [*range(24)]
     for rung, above in pairwise(RUNGS):
         means = {
-            number: statistics.fmean(score_of(number, repeat) for repeat in range(rung.num_seeds))
+            number: statistics.fmean(score_of(number, repeat) for repeat in range(rung.num_trials))
             for number in competing
         }
         competing = sorted(means, key=lambda number: -means[number])[: above.num_configurations]
-        assert {n for n in seeds if seeds[n] >= {*range(above.num_seeds)}} == {*competing}
-    assert len(trials) == num_trials(RUNGS) == sweep.settings.search.most_trials == 60
+        assert {n for n in seeds if seeds[n] >= {*range(above.num_trials)}} == {*competing}
+    assert len(trials) == num_trials(RUNGS) == sweep.most_trials == 60
     assert {view.seed for view in trials if view.configuration == competing[0]} == {*range(8)}
 
 
@@ -105,7 +105,7 @@ def test_a_driver_that_dies_at_every_step_asks_for_the_same_trials(
 
     unbroken = asked("a", dies=False)
     assert unbroken == asked("b", dies=True)
-    assert len(unbroken) == sweep.settings.search.most_trials
+    assert len(unbroken) == sweep.most_trials
 
 
 def test_a_failed_seed_takes_its_configuration_out_until_it_is_run_again(
@@ -139,7 +139,7 @@ def trials_of(values: Values, slots: int, *, maximize: bool) -> set[tuple[int, i
             running.append(waiting.pop(0))
         configuration, repeat = running.pop(pace.randrange(len(running)))
         results[configuration][repeat] = values[configuration][repeat]
-        for number, further in next_repeats(results, rungs, maximize=maximize):
+        for number, further in next_trials(results, rungs, maximize=maximize):
             results[number][further] = None
             waiting.append((number, further))
     return {(number, repeat) for number, repeats in results.items() for repeat in repeats}

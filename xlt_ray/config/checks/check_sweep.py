@@ -79,6 +79,8 @@ def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
 def most_configurations(sweep: SweepSpec, facts: Facts) -> int:
     """The smaller of ``search.trials`` and the number of configurations in the space."""
     num_possible = num_configurations(sweep.space, facts.model_bounds)
+    # Values of a fidelity make no further ones.
+    num_possible /= max(len(sweep.fidelity_values), 1)
     return int(min(sweep.settings.search.trials, num_possible))
 
 
@@ -109,13 +111,20 @@ def stages_are_trained_per_seed(sweep: SweepSpec, trials: Trials) -> Iterator[Pr
 
 
 def race_has_losers(sweep: SweepSpec, facts: Facts) -> Iterator[Problem]:
-    """A race of seeds ends with fewer configurations than it begins with."""
+    """A race of seeds or a fidelity ends with fewer configurations than it begins with."""
     seeds, num_asked = sweep.settings.search.seeds, most_configurations(sweep, facts)
     if isinstance(seeds, SeedRace) and num_asked <= seeds.race.keep:
         yield (
             "search.seeds.race.keep",
             f"of {num_asked} configurations it keeps all, so each gets {seeds.race.most} seeds",
             f"search.seeds: {seeds.race.most}, or more search.trials",
+        )
+    fidelity = sweep.settings.search.fidelity
+    if fidelity is not None and num_asked <= fidelity.keep:
+        yield (
+            "search.fidelity.keep",
+            f"of {num_asked} configurations it keeps all, so each is trained with every value",
+            f"{fidelity.over}: {sweep.fidelity_values[-1]}, or more search.trials",
         )
 
 
