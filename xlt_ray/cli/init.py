@@ -53,10 +53,17 @@ def init(
     """
     from xlt_ray.config.first_sweep import QUESTIONS, Answers, first_sweep
     from xlt_ray.config.model_presets import PRESETS
+    from xlt_ray.config.sweep import is_name
     from xlt_ray.config.task_types import KINDS
     from xlt_ray.data.task import task_named
     from xlt_ray.sweep.read_facts import facts_of_model
 
+    if not is_name(file.stem):
+        raise SpecError(
+            f"{file.stem!r} cannot be the name of a sweep",
+            key=str(file),
+            remedy="at most 80 letters, digits, '-', '_' and '.'",
+        )
     if file.exists() and not force:
         raise SpecError("exists already", key=str(file), remedy="another name, or --force")
     data = data or _asked("--data", "Folder of your data, or toy", default="toy")
@@ -82,7 +89,7 @@ def init(
         for name, entry in QUESTIONS.items():
             typer.echo(f"  {name:14}{entry.text}")
     question = _chosen("--question", "Question", question, list(QUESTIONS))
-    seeds = seeds or int(_asked("--seeds", "Seeds of every configuration", default="3"))
+    seeds = seeds or _number("--seeds", _asked("--seeds", "Seeds of each point", default="3"))
     splits = opened.splits(task_named(task))
     described = KINDS[task_named(task).kind]
     answers = Answers(
@@ -174,6 +181,12 @@ def _asked(option: str, text: str, *, default: str) -> str:
                         remedy=f"{option} {default}, for example")  # fmt: skip
     answer: str = typer.prompt(text, default=default)
     return answer
+
+
+def _number(option: str, text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise SpecError(f"{text!r} is not a number of trainings", key=option, remedy="1 or more")
+    return int(text)
 
 
 def _has_terminal() -> bool:

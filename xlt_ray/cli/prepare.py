@@ -399,7 +399,7 @@ def show(
     from xlt_ray.redact import redacted
 
     spec = api.find_sweep(sweep, overrides or (), Home.from_environment())
-    tree = spec.tree() if resolved else spec.document.tree
+    tree = spec.tree_with_defaults() if resolved else spec.document.tree
     typer.echo(redacted(as_yaml(tree)), nl=False)
 
 

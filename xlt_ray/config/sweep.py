@@ -29,6 +29,7 @@ from pydantic import (
     model_validator,
 )
 
+from xlt_ray.config.defaults import space_with_defaults
 from xlt_ray.config.first_points import misplaced, read_point
 from xlt_ray.config.measures import (
     ConstraintText,
@@ -515,8 +516,13 @@ class SweepSpec:
         return self.trial(tree)
 
     def tree(self) -> dict[str, Any]:
-        """The whole sweep as a sweep file has it, with all defaults."""
+        """The whole sweep as a sweep file has it, with the defaults of what is not searched."""
         return {**self.settings.model_dump(mode="json"), **plain(self.space.tree)}
+
+    def tree_with_defaults(self) -> dict[str, Any]:
+        """:meth:`tree` with all defaults in the searchable sections, too."""
+        space = space_with_defaults(plain(self.space.tree))
+        return {**self.settings.model_dump(mode="json"), **space}
 
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as plain JSON: what is kept beside the ledger."""

@@ -40,7 +40,7 @@ def explain_errors(
         key = ".".join(steps)
         kind, context = detail["type"], detail.get("ctx", {})
         field = owner.model_fields.get(steps[-1]) if steps else None
-        members = _members(field.annotation) if field else []
+        members = members_of(field.annotation) if field else []
         if kind == "extra_forbidden":
             names = [field.alias or name for name, field in owner.model_fields.items()]
             known = [*names, *(also if len(steps) == 1 else ())]
@@ -51,7 +51,7 @@ def explain_errors(
             remedy = _description(field) if field else ""
             explained = document.error("is missing", key=key, remedy=remedy)
         elif kind == "union_tag_not_found":
-            remedy = f"one of {', '.join(_blocks_by_tag(members))}"
+            remedy = f"one of {', '.join(blocks_by_tag(members))}"
             explained = document.error(f"has no {context['discriminator']}", key=key, remedy=remedy)
         elif kind == "union_tag_invalid":
             discriminator = context["discriminator"].strip("'")
@@ -126,7 +126,7 @@ def _elsewhere(key: str) -> str:
         for name, field in model.model_fields.items():
             if name == key:
                 yield f"{path}{name}"
-            for member in _members(field.annotation):
+            for member in members_of(field.annotation):
                 if _is_model(member):
                     yield from places(member, f"{path}{name}.")
 
@@ -164,7 +164,7 @@ def _example(members: list[Any], value: Any) -> str:
     """How the block begins that a value was given instead of, or which keys it has."""
     if str(value).lower() in _NOTHING and type(None) in members:
         return "null leaves it out"
-    blocks = _blocks_by_tag(members, (*_TAGS, "action"))
+    blocks = blocks_by_tag(members, (*_TAGS, "action"))
     tag = value if isinstance(value, str) and value in blocks else next(iter(blocks), None)
     if tag is not None:
         name, block = blocks[tag]
@@ -175,7 +175,7 @@ def _example(members: list[Any], value: Any) -> str:
     return f"its keys are {', '.join(keys)}" if keys else ""
 
 
-def _blocks_by_tag(
+def blocks_by_tag(
     members: list[Any], names: tuple[str, ...] = _TAGS
 ) -> dict[str, tuple[str, type[BaseModel]]]:
     """Value of a key that tells blocks apart -> that key, and the block's model."""
@@ -207,7 +207,7 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
     owner: type[BaseModel] = model
     here: Any = model
     for step in location:
-        members = _members(here)
+        members = members_of(here)
         tagged = [member for member in members if _has_tag(member, step)]
         # A setting may be called like its method.
         is_union = sum(map(_is_model, members)) > 1
@@ -242,13 +242,13 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def _members(annotation: Any) -> list[Any]:
+def members_of(annotation: Any) -> list[Any]:
     """Members of an annotation with Annotated and unions opened."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _members(get_args(annotation)[0])
+        return members_of(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [inner for member in get_args(annotation) for inner in _members(member)]
+        return [inner for member in get_args(annotation) for inner in members_of(member)]
     if origin is Literal:
         return []
     return [annotation]

@@ -19,6 +19,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 
+from xlt_ray.config.defaults import space_with_defaults
 from xlt_ray.config.places import with_absolute_paths
 from xlt_ray.config.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.config.yaml import Overrides, parse_document
@@ -341,13 +342,14 @@ def _plain(sweep: SweepSpec) -> dict[str, Any]:
 
 
 def _named(resolved: dict[str, Any]) -> dict[str, Any]:
-    """A resolved sweep whose model is a block without a revision, unless these are searched."""
+    """A resolved sweep with all defaults, whose model is a block without a revision, unless these
+    are searched."""
     model = resolved["space"].get("model")
     if isinstance(model, str):
         model = {"name": model}
     elif isinstance(model, dict) and not isinstance(model.get("revision"), dict):
         model = {key: value for key, value in model.items() if key != "revision"}
-    return {**resolved, "space": {**resolved["space"], "model": model}}
+    return {**resolved, "space": space_with_defaults({**resolved["space"], "model": model})}
 
 
 def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:

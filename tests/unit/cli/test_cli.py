@@ -380,7 +380,7 @@ def test_problems_of_facts_are_reported_as_json(xlt: Xlt, file: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "run"])
-def test_a_decoder_only_model_is_refused_before_anything_starts(
+def test_a_decoder_only_model_needs_a_piece_that_saw_the_sentence_before_anything_starts(
     xlt: Xlt, home: Home, file: Path, tmp_path: Path, command: str
 ) -> None:
     config = transformers.LlamaConfig(
@@ -389,8 +389,8 @@ def test_a_decoder_only_model_is_refused_before_anything_starts(
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     result = xlt(command, str(file), f"model={tmp_path / 'llama'}")
-    assert "model: " in refusal(result)
-    assert "decoder-only models are not supported" in result.err
+    assert "model.pooling: " in refusal(result)
+    assert "causal" in result.err
     assert not home.root.exists()
 
 

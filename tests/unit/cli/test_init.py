@@ -77,6 +77,16 @@ def test_questions_are_asked_in_a_terminal(init: Init) -> None:
     assert "model: toy:2x64" in Path("first.yaml").read_text()
 
 
+def test_an_answer_that_is_no_number_is_refused(init: Init) -> None:
+    assert "is not a number of trainings" in refused(init(typed="abc\n", seeds=None))
+    assert not Path("first.yaml").exists()
+
+
+def test_a_file_is_called_as_a_sweep_may_be() -> None:
+    result = CliRunner().invoke(app, ["init", "my sweep.yaml"])
+    assert "'my sweep' cannot be the name of a sweep" in refused(result)
+
+
 def test_without_a_terminal_missing_answers_are_named(init: Init) -> None:
     assert "--task: is not given" in refused(init(task=None))
 

@@ -126,3 +126,12 @@ def test_a_ledger_of_another_sweep_is_refused_for_reading_too(
     assert ledger.name == "t"
     with pytest.raises(LedgerError, match=r"differs in search.seeds: 2 -> 5"):
         find_ledger(home, sweep_from(TEXT, "search.seeds=5"))
+
+
+def test_a_sweep_file_may_leave_out_what_is_a_default_when_it_is_continued(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    open_ledger(home, sweep_from(TEXT, "target.epochs=3", "target.select=best"))
+    assert find_ledger(home, sweep_from(TEXT)) is not None
+    with pytest.raises(LedgerError, match=r"differs in space.target.epochs: 3 -> 4"):
+        find_ledger(home, sweep_from(TEXT, "target.epochs=4"))
