@@ -1,7 +1,7 @@
 """What is known of each language, from ``languages.tsv``: name, family, script, amount of text.
 
 The table has the languages of ISO 639-3 that are written; ``benchmarks/language_table.py`` says
-where its rows come from.
+where its rows come from; families are URIEL's (CC BY-SA 4.0, under which the table may be shared).
 
 ``resources`` joins the six classes of Joshi et al. 2020 (arXiv 2004.09095) two by two: 4-5 high,
 2-3 medium, 0-1 low. Reports group languages by it; nothing is computed from it.
