@@ -27,6 +27,7 @@ PRIVATE = {
     "ray.tune.execution.tune_controller": (
         "get_live_trials", "stop_trial", "_tune_controller", "_actor_force_cleanup_timeout",
     ),
+    "ray.air.execution._internal.actor_manager": ("isinstance(exception, RayActorError)",),
     "ray.tune.experiment.trial": ("pickled_error_file", "temporary_state", "ray_actor"),
     "deepspeed.runtime.zero.stage_1_and_2": (
         "single_partition_of_fp32_groups", "_lazy_init_hp_params_optimizer_state",

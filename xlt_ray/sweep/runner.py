@@ -360,8 +360,10 @@ def _tune(
         LiveTrialScheduler,
         SchedulerSearcher,
         end_process,
+        let_trials_outlive_memory_kills,
     )
 
+    let_trials_outlive_memory_kills()
     demands = demands_of(scheduler.sweep.settings.resources, scheduler.facts.model_names)
     concurrency = Concurrency(
         demands.values(),

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ray import cloudpickle
+from ray.air.execution._internal import actor_manager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import Callback, PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
@@ -26,6 +28,15 @@ from xlt_ray.sweep.workers import GRACE_S
 
 STOP_S = MAX_REPORT_INTERVAL_S + GRACE_S
 """Seconds that a trial gets to save its progress and stop."""
+
+
+def let_trials_outlive_memory_kills() -> None:
+    """Let Tune take a process that Ray's memory monitor killed for one that died.
+
+    Ray 2.60 raises OutOfMemoryError for it, which is no RayActorError, and Tune ends the whole run
+    at an exception of another type.
+    """
+    actor_manager.RayActorError = (RayActorError, OutOfMemoryError)
 
 
 class SchedulerSearcher(Searcher):

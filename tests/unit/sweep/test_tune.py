@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 import ray
-from ray.exceptions import ActorDiedError
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.retry_policy import Failures, Policy
@@ -33,7 +34,13 @@ from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.ray_connection import is_listening
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import INTERVAL, REPORT, TrialWalk
-from xlt_ray.sweep.tune import HeartbeatMonitor, LiveTrialScheduler, SchedulerSearcher, _kill
+from xlt_ray.sweep.tune import (
+    HeartbeatMonitor,
+    LiveTrialScheduler,
+    SchedulerSearcher,
+    _kill,
+    let_trials_outlive_memory_kills,
+)
 from xlt_ray.sweep.workers import GRACE_S
 
 TEXT = """
@@ -477,3 +484,15 @@ def test_a_listening_port_is_recognised() -> None:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         assert is_listening(address)
     assert not is_listening(address)
+
+
+def test_a_process_that_was_killed_for_memory_fails_its_trial_and_not_the_run() -> None:
+    let_trials_outlive_memory_kills()
+    killed = OutOfMemoryError("1 worker(s) were killed due to the node running low on memory")
+    seen: list[Exception] = []
+    actor = SimpleNamespace(actor_id=7, _on_error=None)
+    task = SimpleNamespace(_tracked_actor=actor, _on_error=lambda _, error: seen.append(error))
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda **_: None)
+    RayActorManager._actor_task_failed(manager, task, killed)  # type: ignore[arg-type]
+    assert seen == [killed]
+    assert manager._failed_actor_ids == {7}
