@@ -57,7 +57,13 @@ def test_in_a_log_there_is_a_table_a_change_until_an_interrupt(small: Home) -> N
     command = [sys.executable, "-u", "-m", "xlt_ray", "status", "--watch"]
     environment = {**os.environ, "XLT_HOME": str(small.root)}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell lets jobs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("sweep")
