@@ -231,9 +231,10 @@ def check(
     result = api.check(spec, home=home)
     if result.error is not None:
         raise result.error
+    seeds = seeds_text(spec.settings.search.seeds)
     typer.echo(
         f"{spec.name}: ok, at most {result.num_configurations} configurations x "
-        f"{seeds_text(spec.settings.search.seeds)} seeds"
+        f"{seeds} seed{'s' * (seeds != '1')}"
         + " [oracle selection]" * spec.is_oracle
         + " [few-shot: not zero-shot]" * spec.has_few_shot
         + "".join(

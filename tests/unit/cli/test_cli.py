@@ -351,7 +351,7 @@ def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     result = xlt("check", str(file))
     assert result.code == 0
     assert result.out.splitlines() == [
-        "small: ok, at most 3 configurations x 1 seeds",
+        "small: ok, at most 3 configurations x 1 seed",
         "target toy-nli: 1,500 steps of 32 rows, each of at most 32 pieces",
     ]
     assert xlt("check", str(file), "--json").json == {
