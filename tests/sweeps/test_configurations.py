@@ -80,7 +80,9 @@ def test_trials_are_nested_below_their_configuration_which_shows_their_means(
     names = {run.info.run_name for run in of_kind(opened, "trial")}
     assert {f"{name} seed 0", f"{name} seed 1"} < names
     assert [run.info.status for run in (first, second)] == ["FINISHED", "FINISHED"]
-    assert first.data.params == {name: str(value) for name, value in views[0].assignment.items()}
+    assigned = {name: str(value) for name, value in views[0].assignment.items()}
+    fixed = {"target.task": "toy-nli", "target.source_language": "qaa", "data.source": "toy"}
+    assert first.data.params == assigned | fixed
     metrics = second.data.metrics
     assert metrics["objective"] == pytest.approx(0.65)
     assert metrics["sd/objective"] == pytest.approx(statistics.stdev([0.9, 0.4]))

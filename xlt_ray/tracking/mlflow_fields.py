@@ -7,6 +7,7 @@ tasks, languages, splits and metrics are in its table ``scores.json``.
 from __future__ import annotations
 
 import getpass
+import itertools
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from xlt_ray.config.search_space import Value
 from xlt_ray.config.supervision import ZERO_SHOT
 from xlt_ray.config.sweep import reads_target_labels, selection_rule
+from xlt_ray.config.yaml import DISTRIBUTIONS
 from xlt_ray.ledger import (
     STANDINGS,
     Ledger,
@@ -56,6 +58,8 @@ MAX_FURTHER = 8
 """Means of language pairs and of further tasks, among those."""
 MAX_VALUE = 5000
 """Characters of a tag or parameter; MLflow refuses longer ones at 6000 and 8000."""
+MAX_PARAMETERS = 100
+"""MLflow refuses more of them in one request."""
 MAX_AXES = 12
 """Parameters that are columns and axes, of a tag of 5000 characters at most."""
 MAX_DATASET_NAME = 200
@@ -201,6 +205,27 @@ def spelled(value: Value) -> str:
     ['null', 'true', '1e-05', 'mnli']
     """
     return _tag(value if isinstance(value, str) else json.dumps(value))
+
+
+def parameters_of(assignment: Mapping[str, Value], space: Mapping[str, Any]) -> dict[str, str]:
+    """What a configuration was assigned, and what the space of its resolved sweep fixes as far as
+    there is room; by dotted path, without secrets.
+
+    >>> space = {"model": "mbert", "target": {"epochs": 3, "size": {"int": [1, 9]}}}
+    >>> parameters_of({"target.size": 4}, space)
+    {'target.size': '4', 'model': 'mbert', 'target.epochs': '3'}
+    """
+    assigned = {path: spelled(value) for path, value in assignment.items()}
+    room = max(MAX_PARAMETERS - len(assigned), 0)
+    return assigned | dict(itertools.islice(_fixed(redacted(space)), room))
+
+
+def _fixed(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(node, Mapping):
+        yield path, spelled(node)
+    elif not any(mark in node for mark in DISTRIBUTIONS):
+        for key, value in node.items():
+            yield from _fixed(value, f"{path}.{key}" if path else str(key))
 
 
 def point_names(

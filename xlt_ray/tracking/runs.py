@@ -298,7 +298,7 @@ class Tracker:
         if trial.is_begun_here:
             # A trial that goes on may be made by other code than the one that began it.
             tags |= mlflow_fields.origin()
-        params = {name: mlflow_fields.spelled(value) for name, value in view.assignment.items()}
+        params = mlflow_fields.parameters_of(view.assignment, self._space)
         inputs = mlflow_fields.inputs_of(path)
         configuration = self._configuration(view)
         if configuration is not None:

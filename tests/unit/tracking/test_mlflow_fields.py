@@ -21,6 +21,7 @@ from xlt_ray.tracking.mlflow_fields import (
     MAX_AXES,
     MAX_FURTHER,
     MAX_LANGUAGES,
+    MAX_PARAMETERS,
     LedgerSnapshot,
     Metrics,
     configuration_metrics,
@@ -29,6 +30,7 @@ from xlt_ray.tracking.mlflow_fields import (
     final_metrics,
     inputs_of,
     origin,
+    parameters_of,
     source_of,
     sweep_note,
     trial_tags,
@@ -62,6 +64,15 @@ def test_every_trunk_of_a_path_has_a_tag_of_its_own() -> None:
     assert tags["xlt.stage.trunk.4800"] == "b" * 64
     assert tags["xlt.made_by.trunk.2400"] == "other/3"
     assert tags["xlt.reused"] == "trunk"
+
+
+def test_parameters_have_no_secrets_and_keep_to_what_mlflow_takes() -> None:
+    options = {f"option{number}": number for number in range(120)}
+    space = {"data": {"root": "https://ada:s3cret@host/x"}, "target": {"options": options}}
+    parameters = parameters_of({"target.size": 4}, space)
+    assert len(parameters) == MAX_PARAMETERS
+    assert parameters["target.size"] == "4"
+    assert "s3cret" not in str(parameters)
 
 
 def test_a_user_without_a_name_is_called_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
