@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.report.conftest import Finished, csv_rows
 from xlt_ray import Results
+from xlt_ray.config.languages import Language
 from xlt_ray.report import page
 from xlt_ray.report.figures.parameters import (
     PROFILE_COLUMNS,
@@ -93,7 +94,8 @@ def test_the_figure_shows_classes_of_resources_before_and_after(diagnosed: Snaps
 def test_languages_of_unknown_resources_are_one_group(
     diagnosed: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt_ray.config.languages.LANGUAGES", {})
+    unknown = Language("qab", "qab", "unknown", "unknown", "unknown")
+    monkeypatch.setattr("xlt_ray.report.figures.parameters.language", lambda _: unknown)
     frame = profiles_frame(diagnosed)
     figure = profile_figure(frame, int(finished(frame)["configuration"].iloc[0]))
     assert figure is not None
