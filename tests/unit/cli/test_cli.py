@@ -204,9 +204,9 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     rows = xlt("trials", "small", "--json").json
     assert [row["state"] for row in rows] == ["complete", "failed", "queued"]
     assert set(rows[0]) == {
-        "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
-        "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
-        "further_objectives", "violated",
+        "number", "state", "configuration", "repeat", "rung", "seed", "params", "objective",
+        "scores", "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id",
+        "retry_of", "further_objectives", "violated",
         "facts", "by_hand", "commit", "versions", "evidence", "supervision",
     }  # fmt: skip
     assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}

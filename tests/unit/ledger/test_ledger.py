@@ -216,7 +216,7 @@ def test_keys_that_do_not_decide_results_may_change(
         ("search.training_seed=7", "search.training_seed: 0 -> 7"),
         ("search.sampler=tpe", 'search.sampler: "random" -> "tpe"'),
         ("objective.metric=macro_f1", "objective.metric"),
-        ("target.epochs=9", "space.target.epochs: null -> 9"),
+        ("target.epochs=9", "space.target.epochs: 3 -> 9"),
         ("model=toy:2x64", "space.model"),
         ("data.seed=3", "space.data.seed"),
         ("resources={precision: bf16, zero_stage: 1}", "resources.precision"),
